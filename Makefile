@@ -1,0 +1,37 @@
+# One command watches a real batch be rendered (make demo), another runs the tests (make test).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check real outside long clean
+
+$(VENV)/.embedded: pyproject.toml constraints.txt
+	$(PYTHON) infra/setup_venv.py $(VENV) embedded
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(PYTHON) infra/setup_venv.py $(VENV) dev
+
+demo: $(VENV)/.embedded ## start the embedded farm, submit a batch over HTTP, write demo-output/
+	$(BIN)/dubfarm demo --output demo-output
+
+test: $(VENV)/.dev ## the whole suite, on embedded Postgres and Valkey
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+real: $(VENV)/.dev ## proofs on real faces and voices, pulled from the registries
+	$(BIN)/python -m pytest -m real
+
+outside: $(VENV)/.dev ## the same suite on Debian's postgresql and redis-server and an S3 server
+	$(BIN)/python infra/outside.py $(BIN)/python -m pytest
+
+long: $(VENV)/.dev ## tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+clean:
+	rm -rf $(VENV) demo-output build dist *.egg-info

@@ -1,0 +1,53 @@
+"""Facts of a media file, probed once and kept with the job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """One video stream, as frames are shown: width and height are after `rotation`.
+
+    frame_rate: average frames a second, exact. time_base: seconds a pts tick. rotation: clockwise degrees (0, 90,
+    180, 270) that turn a decoded picture into the shown one. sample_aspect: width/height of a shown pixel.
+    """
+
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    sample_aspect: Fraction
+    frame_rate: Fraction
+    time_base: Fraction
+    frames: int
+    duration_s: Fraction
+    is_vfr: bool
+    pixel_format: str
+    bit_depth: int
+    full_range: bool
+    color_space: str
+    color_primaries: str
+    color_transfer: str
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """One audio stream. duration_s is what the samples add up to, not what the header says."""
+
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    layout: str
+    duration_s: Fraction
+
+
+@dataclass(frozen=True)
+class MediaFacts:
+    """What a file is: a `container` name, its first video stream and its first audio stream, either may be absent."""
+
+    container: str
+    size_bytes: int
+    video: VideoFacts | None = None
+    audio: AudioFacts | None = None

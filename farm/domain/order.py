@@ -1,0 +1,93 @@
+"""What a worker is told with a lease, and what it reports back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from farm.domain.chunk import Lease
+from farm.domain.job import JobSpec, Phase
+from farm.domain.media import MediaFacts
+from farm.domain.span import Span
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Stored bytes: where, how many, and their SHA-256 (hex)."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What the plan of a job fixed, so that every chunk sees the same inputs.
+
+    source, voice and drivers are the user's files as fetched once, content-addressed. `plan` holds the arrays (frame
+    index, timeline, tracks, crops); `speech` is the voice as 16 kHz mono wav. drivers follow the order of
+    `JobSpec.factors` items and their drivers, each distinct media once.
+    """
+
+    source: Blob
+    voice: Blob
+    drivers: tuple[Blob, ...]
+    plan: Blob
+    speech: Blob
+    source_facts: MediaFacts
+    voice_facts: MediaFacts
+    frames_total: int
+    faces_found: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The encoded output of a render chunk. `seconds` by stage of the engine; `scores` by name."""
+
+    blob: Blob
+    span: Span
+    frames: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The finished file of a job. `uri` is where the user finds it (destination, or the farm's own store)."""
+
+    blob: Blob
+    uri: str
+    frames: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything a worker needs for one lease, read in the claiming transaction.
+
+    assets: asset id -> stored bytes, for the assets that the spec names. bundle_key: folder of the pinned version.
+    batch_frames: frames a batch, halved after oom; None lets the worker choose. plan is None for plan work; segments is
+    empty but for finalize work (then in span order).
+    """
+
+    lease: Lease
+    spec: JobSpec
+    assets: Mapping[str, Blob]
+    version_id: str
+    bundle_key: str
+    bundle_sha256: str
+    batch_frames: int | None = None
+    plan: PlanRecord | None = None
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A worker's sign of life: what it does, how far it is in this chunk, and how fast."""
+
+    phase: Phase
+    frames_done: int = 0
+    frames_total: int = 0
+    frames_per_s: float = 0.0
+    preview_key: str | None = None

@@ -1,0 +1,1 @@
+"""Finding, following, cutting out and pasting back faces, in torch."""

@@ -1,0 +1,1 @@
+"""Files to frames and samples, and back: probe, decode, encode, audio, mux."""

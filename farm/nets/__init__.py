@@ -1,0 +1,1 @@
+"""The PD-FGC networks and their bundles, for one device."""

@@ -1,0 +1,68 @@
+"""Settings, one small group per process, read from the environment by entry points only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class FarmSettings(BaseSettings):
+    """Where the farm keeps things. DATABASE_URL, BROKER_URL, STORAGE_URL (file:///… or s3://bucket/prefix) alone
+    decide between the embedded farm and outside services."""
+
+    model_config = SettingsConfigDict(env_prefix="", extra="ignore")
+
+    database_url: str = "postgresql+psycopg://dubfarm@localhost/dubfarm"
+    broker_url: str = "redis://localhost:6379/0"
+    storage_url: str = "file:///var/lib/dubfarm/blobs"
+    storage_endpoint_url: str | None = None
+    """An S3-compatible server instead of AWS."""
+
+
+class InputSettings(BaseSettings):
+    """What users may hand in; every refusal names the setting that refused."""
+
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_INPUT_", extra="ignore")
+
+    schemes: tuple[str, ...] = ("https", "s3")
+    file_roots: tuple[Path, ...] = ()
+    """Folders that file:// uris may name; empty refuses them all. The embedded farm sets it."""
+    private_hosts: tuple[str, ...] = ()
+    """Hosts that may resolve to private or loopback addresses."""
+    s3_buckets: tuple[str, ...] = ()
+    """Buckets that s3:// uris may name, beside the farm's own; empty refuses others."""
+    max_bytes: int = 20 * 2**30
+    max_duration_s: float = 4 * 3600 + 60
+    max_pixels: int = 4096 * 2304
+    fetch_timeout_s: float = 3600
+
+
+class ApiSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_API_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    public_url: str | None = None
+    """What clients see in links; None means the request's own base url."""
+
+
+class WorkerSettings(BaseSettings):
+    """One render worker: one device, one spawned child."""
+
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_WORKER_", extra="ignore")
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    queues: tuple[str, ...] = ("render",)
+    cache_dir: Path = Path("/var/cache/dubfarm")
+    cache_bytes: int = 50 * 2**30
+    batch_frames: int = 8
+    chunk_s: float = Field(default=30.0, gt=0)
+    """Aimed seconds of work a chunk; the planner divides by the measured speed."""
+    chunk_frames: int | None = None
+    """Fixed chunk length instead, in frames."""
+    lease_s: float = 60.0
+    heartbeat_s: float = 5.0
+    threads: int | None = None

@@ -1,0 +1,1 @@
+"""Bytes with a key: local folder or S3."""

@@ -1,0 +1,1 @@
+"""Progressive training of PD-FGC (not built yet: the recipes, stages and loop land here)."""

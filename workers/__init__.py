@@ -1,0 +1,1 @@
+"""Celery workers: claim a chunk, render it in a spawned child, settle it."""
