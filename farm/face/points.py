@@ -1,0 +1,69 @@
+"""Which points of the face mesh are kept, and what they mean.
+
+The mesh has 468 points, the irises add 5 each: 478. A track keeps `KEPT` of them. Left and right are the picture's
+(the person's right eye is the picture's left one). All index tuples but KEPT and IBUG_68 index the kept points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MESH = 468
+ALL = 478  # mesh, then image-left iris (centre, then 4 on its rim), then image-right iris
+
+_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+         152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+_LIPS_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+_LIPS_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+_EYE_LEFT = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+_EYE_RIGHT = (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382)
+_BROW_LEFT = (70, 63, 105, 66, 107, 55, 65, 52, 53, 46)
+_BROW_RIGHT = (336, 296, 334, 293, 300, 276, 283, 282, 295, 285)
+_NOSE = (168, 197, 5, 4, 98, 97, 2, 326, 327)
+_CHEEKS = (50, 280, 205, 425, 199, 151)  # left, right, left low, right low, chin front, forehead
+_IRIS_LEFT = (468, 469, 470, 471, 472)
+_IRIS_RIGHT = (473, 474, 475, 476, 477)
+
+_GROUPS = (_OVAL, _LIPS_OUTER, _LIPS_INNER, _EYE_LEFT, _EYE_RIGHT, _BROW_LEFT, _BROW_RIGHT, _NOSE, _CHEEKS,
+           _IRIS_LEFT, _IRIS_RIGHT)  # fmt: skip
+
+KEPT: tuple[int, ...] = tuple(index for group in _GROUPS for index in group)
+"""Rows of the 478 that a track keeps, in order."""
+K = len(KEPT)
+
+_starts = np.cumsum([0, *(len(group) for group in _GROUPS)])
+_ranges = tuple(tuple(range(int(a), int(b))) for a, b in zip(_starts[:-1], _starts[1:], strict=True))
+FACE_OVAL, LIPS_OUTER, LIPS_INNER, EYE_LEFT, EYE_RIGHT, BROW_LEFT, BROW_RIGHT, NOSE, CHEEKS, IRIS_LEFT, IRIS_RIGHT = (
+    _ranges
+)
+"""Closed outlines, in order around: FACE_OVAL (from the top, clockwise as seen), LIPS_*, EYE_*, BROW_*."""
+
+IBUG_68: tuple[int, ...] = (
+    127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356,  # jaw
+    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,  # brows
+    168, 197, 5, 4, 98, 97, 2, 326, 327,  # nose
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,  # eyes
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,  # lips, outer
+    78, 81, 13, 311, 308, 402, 14, 178,  # lips, inner
+)  # fmt: skip
+"""Mesh points nearest to the 68 of iBUG's scheme, in its order. The jaw line follows the mesh's oval, which sits a
+little inside iBUG's on a turned head; eyes, brows, nose and lips coincide within a pixel or two at 224 px."""
+
+
+def points68(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(..., 478, D) -> (..., 68, D)."""
+    return landmarks[..., IBUG_68, :]
+
+
+def kept(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(..., 478, D) -> (..., K, D)."""
+    return landmarks[..., KEPT, :]
+
+
+def anchors(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Left-eye, right-eye and inner-mouth means of the 68-point scheme: (..., 478, 2+) -> (..., 3, 2)."""
+    points = points68(landmarks)[..., :2]
+    return np.stack(
+        [points[..., 36:42, :].mean(-2), points[..., 42:48, :].mean(-2), points[..., 60:68, :].mean(-2)], -2
+    )
