@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,17 +83,19 @@ def _others_reach(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
-def end(process: subprocess.Popen[bytes], steps: Sequence[tuple[int, float]]) -> None:
-    """Send each signal in turn and give the child its seconds to go; the last resort is SIGKILL."""
+def end(
+    process: subprocess.Popen[bytes], steps: Sequence[tuple[int, float]], hasten: threading.Event | None = None
+) -> None:
+    """Send each signal in turn and give the child its seconds to go (none once `hasten` is set); SIGKILL comes last."""
     for number, seconds in (*steps, (signal.SIGKILL, 30.0)):
         if process.poll() is not None:
             return
         process.send_signal(number)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not (hasten and hasten.is_set() and number != signal.SIGKILL):
+            if process.poll() is not None:
+                return
+            time.sleep(0.02)
 
 
 def command_line(pid: int) -> str:

@@ -15,10 +15,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from farm.embedded import process
 from farm.errors import Rejected
@@ -36,15 +38,15 @@ class Service:
     port: int
     _process: subprocess.Popen[bytes]
     _stop_steps: tuple[tuple[int, float], ...]
-    _lock: int
+    _lock: IO[bytes]
 
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def stop(self) -> None:
-        """End it cleanly, soon by force; harmless to call twice."""
+    def stop(self, hasten: threading.Event | None = None) -> None:
+        """End it cleanly, soon by force; harmless to call twice. Its own stop is quick: there is nothing to hasten."""
         process.end(self._process, self._stop_steps)
-        _unlock(self._lock)
+        self._lock.close()
 
 
 def start_postgres(folder: Path, *, port: int | None = None, durable: bool = True, log: Path | None = None) -> Service:
@@ -55,7 +57,7 @@ def start_postgres(folder: Path, *, port: int | None = None, durable: bool = Tru
     """
     folder = _folder(folder)
     log = log or folder / "postgres.log"
-    lock = _lock(folder)
+    lock = hold(folder / "lock", "farm's server")
     try:
         binaries = postgres_binaries()
         user = process.unprivileged()
@@ -104,7 +106,7 @@ def start_postgres(folder: Path, *, port: int | None = None, durable: bool = Tru
         url = f"postgresql+psycopg://dubfarm:{password}@127.0.0.1:{chosen}/dubfarm"
         _ensure_database(url)
     except BaseException:
-        _unlock(lock)
+        lock.close()
         raise
     return Service(url, server.pid, chosen, server, ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0)), lock)
 
@@ -113,7 +115,7 @@ def start_valkey(folder: Path, *, port: int | None = None, log: Path | None = No
     """Valkey (the Redis protocol), nothing kept on disk: Redis holds nothing that matters. Errors as start_postgres."""
     folder = _folder(folder)
     log = log or folder / "valkey.log"
-    lock = _lock(folder)
+    lock = hold(folder / "lock", "farm's server")
     try:
         binary = valkey_binary()
         user = process.unprivileged()
@@ -139,7 +141,7 @@ def start_valkey(folder: Path, *, port: int | None = None, log: Path | None = No
 
         server, chosen = _start("Valkey", launch, ready, port, log)
     except BaseException:
-        _unlock(lock)
+        lock.close()
         raise
     return Service(_valkey_url(password, chosen), server.pid, chosen, server, ((signal.SIGTERM, 5.0),), lock)
 
@@ -270,21 +272,15 @@ def _password(folder: Path) -> str:
     return path.read_text().strip()
 
 
-def _lock(folder: Path) -> int:
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+def hold(lock: Path, what: str) -> IO[bytes]:
+    """Take a lock file for as long as the answer stays open; the system lets go of it when we die."""
+    file = lock.open("ab")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(lock)
-        raise Rejected("folder_in_use", f"{folder} is in use by another process of the farm") from None
-    return lock
-
-
-def _unlock(lock: int) -> None:
-    try:
-        os.close(lock)
-    except OSError:
-        return
+        file.close()
+        raise Rejected("folder_in_use", f"{lock.parent} is in use by another {what}") from None
+    return file
 
 
 def _plain_environment() -> dict[str, str]:
