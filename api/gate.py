@@ -1,0 +1,123 @@
+"""The outermost layer: a request id, one log line a request, body size and content type, bugs as 500 problems."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import errors
+from farm.domain.ids import new_id
+
+log = structlog.get_logger("api")
+
+BODY_LIMIT: Final = 32 * 2**20
+"""10,000 items of 2 kB each are 20 MB; asset bytes have a limit of their own."""
+
+
+def takes_raw_bytes(scope: Scope) -> bool:
+    """Uploads of asset bytes: any content type, no limit here."""
+    return scope["method"] == "PUT" and scope["path"].endswith("/bytes")
+
+
+class Gate:
+    def __init__(self, app: ASGIApp, body_limit: int = BODY_LIMIT) -> None:
+        self.app = app
+        self.body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = new_id("req")
+        scope["request_id"] = request_id
+        started = time.monotonic()
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._guarded(scope, receive, send_marked)
+        except ClientDisconnect:
+            pass
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("bug")
+            if status:
+                raise
+            answer = errors.response(
+                Request(scope), "internal", "a bug in the farm; the log has it under this request_id", 500
+            )
+            await answer(scope, receive, send_marked)
+        finally:
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                tenant_id=scope.get("tenant_id"),
+                seconds=round(time.monotonic() - started, 4),
+            )
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if takes_raw_bytes(scope):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        length = headers.get("content-length")
+        too_large = errors.ApiProblem(
+            "body_too_large",
+            f"the body may have {self.body_limit} bytes; split the batch",
+            headers={"Connection": "close"},
+        )
+        if length is not None and length.isdigit() and int(length) > self.body_limit:
+            await self._answer(too_large, scope, receive, send)
+            return
+        has_body = "transfer-encoding" in headers or (length or "0") != "0"
+        if has_body and scope["method"] in ("POST", "PUT", "PATCH", "DELETE"):
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                problem = errors.ApiProblem(
+                    "content_type_unsupported", f"send application/json, not {kind or 'a body without a content type'}"
+                )
+                await self._answer(problem, scope, receive, send)
+                return
+        taken = 0
+
+        async def receive_counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self.body_limit:
+                    raise too_large
+            return message
+
+        await self.app(scope, receive_counted, send)
+
+    async def _answer(self, problem: errors.ApiProblem, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        answer = errors.response(
+            request, problem.code, str(problem.detail), problem.status_code, problem.problems, problem.headers
+        )
+        await answer(scope, receive, send)
+
+
+def json_bytes(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

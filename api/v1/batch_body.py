@@ -1,0 +1,420 @@
+"""What `POST /v1/batches` takes, and its way into the domain. Every mistake of every item is reported at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, from_json
+
+from api.errors import ApiProblem, problems_of
+from farm.domain.batch import BatchSpec
+from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
+from farm.domain.job import FaceChoice, FaceSetting, JobSpec, Kind, OutputSetting, SyncMode
+from farm.errors import Problem
+
+MOST_ITEMS: Final = 10_000
+MOST_BLENDED: Final = 8
+
+# Postgres keeps no NUL in text.
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+Gain = Annotated[
+    float | None,
+    Field(None, ge=0, le=5, allow_inf_nan=False, description="Strength of the code; left out: the bundle's own gain."),
+]
+
+
+class Strict(BaseModel):
+    """Unknown fields are mistakes, and a string is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class MediaBody(Strict):
+    """Bytes: a `uri` that the farm fetches once, or the `asset_id` of an upload. Exactly one of the two."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"uri": "https://example.com/interview.mp4"}]}
+    )
+    uri: Annotated[Text, StringConstraints(min_length=1, max_length=2048)] | None = Field(
+        None, description="`https://…`, `s3://bucket/key`, or `file:///…` (embedded farm only)."
+    )
+    asset_id: Annotated[str, StringConstraints(pattern=r"^ast_[0-9a-f]{32}$")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> MediaBody:
+        if (self.uri is None) == (self.asset_id is None):
+            raise PydanticCustomError("media_ambiguous", "give exactly one of uri and asset_id")
+        return self
+
+    def media(self) -> Media:
+        return Media(self.uri, self.asset_id)
+
+
+# --- factors -----------------------------------------------------------------------------------------------------
+
+
+class SourceOrCanonical(Strict):
+    """`"source"` or `"canonical"` with a gain."""
+
+    drive: Literal["source", "canonical"]
+    gain: Gain = None
+
+
+class AudioDriven(Strict):
+    """`"audio"` with a gain."""
+
+    drive: Literal["audio"]
+    gain: Gain = None
+
+
+class VideoDriven(Strict):
+    """The factor is taken from another video, which bounces where it is shorter than the output."""
+
+    video: MediaBody
+    gain: Gain = None
+
+
+class Weighted(Strict):
+    video: MediaBody
+    weight: float = Field(1.0, ge=-2, le=2, allow_inf_nan=False)
+
+
+class Blended(Strict):
+    """A weighted sum of the expressions of several videos."""
+
+    blend: list[Weighted] = Field(min_length=1, max_length=MOST_BLENDED)
+    gain: Gain = None
+
+
+def _shape(value: Any) -> str:
+    """Which form of a setting was sent; the names start with # so that they stay out of JSON pointers."""
+    if not isinstance(value, dict):
+        return "#word"
+    return "#video" if "video" in value else "#blend" if "blend" in value else "#drive"
+
+
+def _shape_unblended(value: Any) -> str:
+    shape = _shape(value)
+    return "#drive" if shape == "#blend" else shape
+
+
+_Word = Annotated[Literal["source", "canonical"], Tag("#word")]
+Plain = Annotated[
+    _Word | Annotated[SourceOrCanonical, Tag("#drive")] | Annotated[VideoDriven, Tag("#video")],
+    Discriminator(_shape_unblended),
+]
+Expression = Annotated[
+    _Word
+    | Annotated[SourceOrCanonical, Tag("#drive")]
+    | Annotated[VideoDriven, Tag("#video")]
+    | Annotated[Blended, Tag("#blend")],
+    Discriminator(_shape),
+]
+Lip = Annotated[
+    Annotated[Literal["audio"], Tag("#word")]
+    | Annotated[AudioDriven, Tag("#drive")]
+    | Annotated[VideoDriven, Tag("#video")],
+    Discriminator(_shape_unblended),
+]
+
+
+def _setting(value: object) -> FactorSetting:
+    if isinstance(value, str):
+        return FactorSetting(Drive(value))
+    if isinstance(value, VideoDriven):
+        return FactorSetting(Drive.VIDEO, (Driver(value.video.media()),), value.gain)
+    if isinstance(value, Blended):
+        drivers = tuple(Driver(part.video.media(), part.weight) for part in value.blend)
+        return FactorSetting(Drive.BLEND, drivers, value.gain)
+    assert isinstance(value, SourceOrCanonical | AudioDriven)
+    return FactorSetting(Drive(value.drive), gain=value.gain)
+
+
+class FactorsBody(Strict):
+    """What drives each factor of the face. `eye` sets gaze and blink together."""
+
+    lip: Lip = "audio"
+    pose: Plain = "source"
+    eye: Plain | None = None
+    gaze: Plain | None = None
+    blink: Plain | None = None
+    expression: Expression = "source"
+
+    @model_validator(mode="after")
+    def _eye_once(self) -> FactorsBody:
+        if self.eye is not None and (self.gaze is not None or self.blink is not None):
+            raise PydanticCustomError("eye_ambiguous", "give eye, or gaze and blink, not both")
+        return self
+
+    def factors(self) -> Factors:
+        return Factors(
+            lip=_setting(self.lip),
+            pose=_setting(self.pose),
+            gaze=_setting(self.gaze or self.eye or "source"),
+            blink=_setting(self.blink or self.eye or "source"),
+            expression=_setting(self.expression),
+        )
+
+
+# --- the face, the output ----------------------------------------------------------------------------------------
+
+
+class FaceAt(Strict):
+    """The face at a point (pixels of the shown picture, from the top left) of a frame."""
+
+    frame: int = Field(0, ge=0, le=10_000_000)
+    point: list[Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]] = Field(min_length=2, max_length=2)
+
+
+class FaceLike(Strict):
+    """The face most like the one in a picture."""
+
+    reference: MediaBody
+
+
+def _face_shape(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "#auto"
+    return "#reference" if "reference" in value else "#point"
+
+
+Face = Annotated[
+    Annotated[Literal["auto"], Tag("#auto")]
+    | Annotated[FaceAt, Tag("#point")]
+    | Annotated[FaceLike, Tag("#reference")],
+    Discriminator(_face_shape),
+]
+
+
+def _face(value: object) -> FaceSetting:
+    if isinstance(value, FaceAt):
+        return FaceSetting(FaceChoice.POINT, value.frame, (value.point[0], value.point[1]))
+    if isinstance(value, FaceLike):
+        return FaceSetting(FaceChoice.REFERENCE, reference=value.reference.media())
+    return FaceSetting()
+
+
+class OutputBody(Strict):
+    container: Literal["mp4"] = "mp4"
+    video_codec: Literal["h264", "hevc", "av1"] = "h264"
+    crf: int = Field(18, ge=0, le=63, description="Lower is better and larger; at most 51 for h264 and hevc.")
+    destination: Annotated[Text, StringConstraints(max_length=2048, pattern=r"^s3://[^/\x00]+/[^\x00]+$")] | None = (
+        Field(None, description="Where to put the file as well: `s3://bucket/key`.")
+    )
+
+    @model_validator(mode="after")
+    def _crf_of_codec(self) -> OutputBody:
+        if self.video_codec != "av1" and self.crf > 51:
+            raise PydanticCustomError("crf_out_of_range", "crf is at most 51 for {codec}", {"codec": self.video_codec})
+        return self
+
+    def setting(self) -> OutputSetting:
+        return OutputSetting(self.container, self.video_codec, self.crf, self.destination)
+
+
+# --- items -------------------------------------------------------------------------------------------------------
+
+
+class _Item(Strict):
+    custom_id: Annotated[Text, StringConstraints(min_length=1, max_length=128)] = Field(
+        description="Yours; unique in the batch."
+    )
+    audio: MediaBody = Field(description="The new voice.")
+    sync_mode: Literal["cut_off", "silence", "loop", "bounce", "remap"] = Field(
+        "cut_off", description="What happens where voice and video differ in length."
+    )
+    factors: FactorsBody = Field(default_factory=lambda: FactorsBody())
+    face: Face = "auto"
+    output: OutputBody = Field(default_factory=lambda: OutputBody())
+
+    def _spec(self, kind: Kind, source: Media) -> JobSpec:
+        return JobSpec(
+            custom_id=self.custom_id,
+            kind=kind,
+            source=source,
+            voice=self.audio.media(),
+            sync_mode=SyncMode(self.sync_mode),
+            factors=self.factors.factors(),
+            face=_face(self.face),
+            output=self.output.setting(),
+        )
+
+
+class DubItem(_Item):
+    """A video gets a new voice; the generated face is pasted back into the source picture."""
+
+    kind: Literal["dub"]
+    video: MediaBody
+
+    def spec(self) -> JobSpec:
+        return self._spec(Kind.DUB, self.video.media())
+
+
+class AnimateItem(_Item):
+    """A still picture speaks: a square video of the face at 25 frames a second."""
+
+    kind: Literal["animate"]
+    image: MediaBody
+
+    def spec(self) -> JobSpec:
+        return self._spec(Kind.ANIMATE, self.image.media())
+
+
+class _KindUnknown(_Item):
+    """Takes the place of an item whose `kind` is missing or unknown: the rest is still checked."""
+
+    kind: Literal["dub", "animate"]
+    video: MediaBody | None = None
+    image: MediaBody | None = None
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    return {"dub": "#dub", "animate": "#animate"}.get(kind, "#kind") if isinstance(kind, str) else "#kind"
+
+
+Item = Annotated[
+    Annotated[DubItem, Tag("#dub")] | Annotated[AnimateItem, Tag("#animate")] | Annotated[_KindUnknown, Tag("#kind")],
+    Discriminator(_kind),
+]
+_ITEM: Final[TypeAdapter[Any]] = TypeAdapter(Item)
+
+EXAMPLE: Final = {
+    "name": "trailer, Spanish",
+    "priority": 60,
+    "metadata": {"show": "the-garden"},
+    "items": [
+        {
+            "custom_id": "scene-1",
+            "kind": "dub",
+            "video": {"uri": "s3://studio/garden/scene-1.mp4"},
+            "audio": {"asset_id": "ast_0192f3a1b2c37d4e8f00112233445566"},
+            "sync_mode": "cut_off",
+        },
+        {
+            "custom_id": "host",
+            "kind": "animate",
+            "image": {"uri": "https://example.com/host.png"},
+            "audio": {"uri": "https://example.com/host-es.wav"},
+            "factors": {
+                "pose": {"video": {"uri": "https://example.com/nods.mp4"}},
+                "expression": {"drive": "canonical", "gain": 0.8},
+            },
+        },
+    ],
+}
+
+
+class _BatchHead(Strict):
+    name: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    priority: int = Field(50, ge=0, le=100, description="Higher goes first among your own batches.")
+    model: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = Field(
+        "champion", description="An alias or a version; pinned when the batch is accepted."
+    )
+    deadline: AwareDatetime | None = Field(None, description="Jobs not finished by then expire.")
+    metadata: dict[
+        Annotated[Text, StringConstraints(min_length=1, max_length=64)],
+        Annotated[Text, StringConstraints(max_length=512)],
+    ] = Field(default_factory=dict, max_length=50, description="Yours, returned as it came.")
+    dry_run: bool = Field(False, description="Check everything and estimate; nothing is stored.")
+
+
+class BatchBody(_BatchHead):
+    """A batch of dubbing jobs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]})
+    items: Annotated[list[DubItem | AnimateItem], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+class _Envelope(_BatchHead):
+    """The body with its items still raw: each is validated by itself, so that one cannot hide another's errors."""
+
+    items: Annotated[list[Any], Field(min_length=1, max_length=MOST_ITEMS)]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A body as far as it could be read. `specs` are the items that stand, by their number in `items`; spec is None
+    where the head itself is wrong. `problems` is everything found so far."""
+
+    spec: BatchSpec | None
+    specs: tuple[tuple[int, JobSpec], ...]
+    dry_run: bool
+    problems: tuple[Problem, ...]
+
+
+def read(raw: bytes) -> Read:
+    """Validate a body of POST /v1/batches; raises ApiProblem only where it is not JSON at all."""
+    try:
+        head: _Envelope | None = _Envelope.model_validate_json(raw)
+        assert head is not None
+        problems: list[Problem] = []
+        items: Sequence[Any] = head.items
+    except ValidationError as error:
+        head = None
+        mistakes = error.errors(include_url=False)
+        if mistakes[0]["type"] == "json_invalid":
+            raise ApiProblem("malformed_json", str(mistakes[0]["msg"])) from error
+        problems = list(problems_of(mistakes))
+        body = from_json(raw)
+        found = body.get("items") if isinstance(body, dict) else None
+        items = found[:MOST_ITEMS] if isinstance(found, list) else ()
+    specs: list[tuple[int, JobSpec]] = []
+    for number, item in enumerate(items):
+        try:
+            specs.append((number, _ITEM.validate_python(item).spec()))
+        except ValidationError as error:
+            problems += problems_of(error.errors(include_url=False), f"/items/{number}")
+    problems += _repeated(items)
+    spec = None
+    if head is not None:
+        jobs = tuple(job for _, job in specs)
+        spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, dict(head.metadata))
+    return Read(spec, tuple(specs), head.dry_run if head else False, tuple(problems))
+
+
+def late(deadline: datetime | None, now: datetime) -> tuple[Problem, ...]:
+    if deadline is not None and deadline <= now:
+        return (Problem("deadline_past", f"{deadline.isoformat()} is over", "/deadline"),)
+    return ()
+
+
+def _repeated(items: Sequence[Any]) -> list[Problem]:
+    """Custom ids used twice, wherever they can be read, whatever else is wrong with their items."""
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for number, item in enumerate(items):
+        if isinstance(item, dict) and isinstance(item.get("custom_id"), str):
+            places[item["custom_id"]].append(number)
+    return [
+        Problem("custom_id_repeated", f"{custom_id!r} is also item {numbers[0]}", f"/items/{number}/custom_id")
+        for custom_id, numbers in places.items()
+        for number in numbers[1:]
+    ]
+
+
+def renumbered(problems: Sequence[Problem], numbers: Sequence[int]) -> tuple[Problem, ...]:
+    """Problems of a list of standing items (`/items/2/…`), pointing into the list that the user sent."""
+
+    def moved(problem: Problem) -> Problem:
+        parts = problem.pointer.split("/")
+        if len(parts) > 2 and parts[1] == "items":
+            parts[2] = str(numbers[int(parts[2])])
+        return replace(problem, pointer="/".join(parts))
+
+    return tuple(moved(problem) for problem in problems)

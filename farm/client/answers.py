@@ -1,0 +1,311 @@
+"""What the API answers, as frozen dataclasses. Fields that a newer server adds are ignored."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing wrong with what was sent; `pointer` is a JSON pointer into the body."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Jobs of a batch. queued holds waiting and paused ones, running those being finished or canceled, failed the
+    expired ones; the five add up to total."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    id: str
+    status: str
+    name: str | None
+    priority: int
+    model: str
+    model_version: str | None
+    metadata: Mapping[str, str]
+    deadline: datetime | None
+    counts: Counts
+    progress: float
+    eta: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in ("completed", "canceled")
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    frames_done: int
+    frames_total: int
+
+
+@dataclass(frozen=True)
+class JobError:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class JobOutput:
+    """A finished file. `uri` names it in the farm's store or at the asked destination; download it with the client."""
+
+    uri: str
+    sha256: str
+    size_bytes: int
+    frames: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    batch_id: str
+    custom_id: str
+    kind: str
+    status: str
+    phase: str | None
+    priority: int
+    progress: JobProgress
+    eta: datetime | None
+    waiting_reason: str | None
+    model_version: str | None
+    media: Mapping[str, Any] | None
+    scores: Mapping[str, float]
+    error: JobError | None
+    output: JobOutput | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in ("succeeded", "failed", "canceled", "expired")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One worker's try at a chunk. outcome: running, succeeded, failed or returned. `seconds` by stage."""
+
+    number: int
+    worker_id: str
+    outcome: str
+    reason: str | None
+    code: str | None
+    detail: str | None
+    seconds: Mapping[str, float]
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames [start, stop) of a job's output; plan and finalize chunks have none."""
+
+    id: str
+    job_id: str
+    work: str
+    status: str
+    start: int
+    stop: int
+    worker_id: str | None
+    frames_done: int
+    frames_per_s: float
+    available_at: datetime
+    lease_expires_at: datetime | None
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of results.jsonl."""
+
+    job_id: str
+    custom_id: str
+    status: str
+    output: JobOutput | None
+    error: JobError | None
+    model_version: str | None
+    scores: Mapping[str, float]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The answer to a dry run, for the fleet as it is now; None where the farm has no speed to go by yet.
+
+    worker_s: device time of all jobs (the cost). wait_s: until a worker gets to them. finish_s: until the last is done.
+    """
+
+    items: int
+    frames: int | None
+    worker_s: float | None
+    wait_s: float | None
+    finish_s: float | None
+    eta: datetime | None
+    basis: str
+
+
+@dataclass(frozen=True)
+class UploadTo:
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asset:
+    id: str
+    status: str
+    filename: str | None
+    size_bytes: int
+    sha256: str
+    upload: UploadTo | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    id: str
+    model: str
+    name: str
+    trained: bool
+    licence: str
+    bundle_sha256: str
+    manifest: Mapping[str, Any]
+    aliases: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Alias:
+    model: str
+    alias: str
+    version: str
+    previous: str | None
+    canary_share: float | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Worker:
+    """`status`: busy, idle, draining, quarantined or lost."""
+
+    id: str
+    status: str
+    host: str
+    device: str
+    queues: tuple[str, ...]
+    model_version: str | None
+    chunk_id: str | None
+    job_id: str | None
+    frames_per_s: float
+    quarantined_until: datetime | None
+    quarantine_reason: str | None
+    info: Mapping[str, Any]
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True)
+class Queue:
+    """waiting: could start now. delayed: waits for a retry's time. held: of paused batches."""
+
+    name: str
+    waiting: int
+    delayed: int
+    held: int
+    leased: int
+    workers: int
+    oldest_waiting_s: float | None
+
+
+@dataclass(frozen=True)
+class Key:
+    id: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """`secret` is the whole key, shown this once."""
+
+    key: Key
+    secret: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that changed. `type` is batch, job or end; `data` is the batch or job as it is now."""
+
+    id: str
+    type: str
+    data: Mapping[str, Any]
+
+    @property
+    def batch(self) -> Batch | None:
+        """The batch of a batch event, or of the end of a batch."""
+        return build(Batch, self.data) if "counts" in self.data else None
+
+    @property
+    def job(self) -> Job | None:
+        return build(Job, self.data) if "custom_id" in self.data else None
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def build(cls: type[T], data: Mapping[str, Any]) -> T:
+    """`data` as a `cls`; a missing field without a default is None. Raises ValueError where the shape is another."""
+    hints = _hints(cls)
+    values: dict[str, Any] = {}
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name in data:
+            values[f.name] = _value(hints[f.name], data[f.name])
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"not a {cls.__name__}: {error}") from error
+
+
+def _value(hint: Any, value: Any) -> Any:
+    origin = get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _value(next(arg for arg in get_args(hint) if arg is not type(None)), value)
+    if origin is tuple:
+        return tuple(_value(get_args(hint)[0], part) for part in value)
+    if hint is datetime:
+        return datetime.fromisoformat(value)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value)
+    return value

@@ -1,0 +1,313 @@
+"""The client: one method a route, typed answers, pages as iterators."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from farm.client import events, files
+from farm.client.answers import (
+    Alias,
+    Asset,
+    Batch,
+    Chunk,
+    Estimate,
+    Event,
+    Job,
+    Key,
+    NewKey,
+    Queue,
+    Result,
+    Version,
+    Worker,
+    build,
+)
+from farm.client.files import Progress
+from farm.client.transport import ApiError, Transport
+
+T = TypeVar("T")
+Item = Mapping[str, object]
+"""An item of a batch as docs/api.md writes it: custom_id, kind, video or image, audio, ..."""
+
+
+class Client:
+    """A farm at `base_url` (http://127.0.0.1:8700), seen with an API key.
+
+    Raises ApiError for refusals and Unreachable when the farm does not answer after `retries`.
+    """
+
+    def __init__(self, base_url: str, key: str | None = None, *, timeout_s: float = 60.0, retries: int = 5) -> None:
+        self._http = Transport(base_url, key, timeout_s, retries)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # --- batches -------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        items: Sequence[Item],
+        *,
+        name: str | None = None,
+        priority: int = 50,
+        model: str = "champion",
+        deadline: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Batch:
+        """Submit once: an own Idempotency-Key makes the retries after a lost answer safe."""
+        body = _batch_body(items, name, priority, model, deadline, metadata)
+        return build(Batch, self._create("/v1/batches", body, idempotency_key))
+
+    def estimate(
+        self,
+        items: Sequence[Item],
+        *,
+        name: str | None = None,
+        priority: int = 50,
+        model: str = "champion",
+        deadline: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Estimate:
+        """A dry run: raises ApiError with everything that is wrong, stores nothing."""
+        body = _batch_body(items, name, priority, model, deadline, metadata) | {"dry_run": True}
+        return build(Estimate, self._http.json("POST", "/v1/batches", body=body))
+
+    def batch(self, batch_id: str) -> Batch:
+        return build(Batch, self._http.json("GET", f"/v1/batches/{batch_id}"))
+
+    def batches(self, *, status: str | None = None, updated_since: datetime | None = None) -> Iterator[Batch]:
+        return self._pages(Batch, "/v1/batches", status=status, updated_since=updated_since)
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        return self._batch_action(batch_id, "cancel")
+
+    def pause_batch(self, batch_id: str) -> Batch:
+        return self._batch_action(batch_id, "pause")
+
+    def resume_batch(self, batch_id: str) -> Batch:
+        return self._batch_action(batch_id, "resume")
+
+    def retry_failed(self, batch_id: str) -> Batch:
+        return self._batch_action(batch_id, "retry-failed")
+
+    def set_batch_priority(self, batch_id: str, priority: int) -> Batch:
+        return build(Batch, self._http.json("PATCH", f"/v1/batches/{batch_id}", body={"priority": priority}))
+
+    def results(self, batch_id: str) -> Iterator[Result]:
+        """The lines of results.jsonl."""
+        with self._http.stream("GET", f"/v1/batches/{batch_id}/results.jsonl") as response:
+            for line in response.iter_lines():
+                if line:
+                    yield build(Result, json.loads(line))
+
+    def watch(self, batch_id: str) -> Iterator[Event]:
+        """Everything that changes in the batch, until an event of type `end`; survives cuts and restarts of the API."""
+        path = f"/v1/batches/{batch_id}"
+        return events.watch(
+            self._http,
+            f"{path}/events",
+            lambda: self._http.json("GET", path),
+            lambda data: build(Batch, data).is_terminal,
+        )
+
+    def wait(self, batch_id: str, timeout_s: float | None = None, poll_s: float = 1.0) -> Batch:
+        """The batch when it is over; raises TimeoutError."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (batch := self.batch(batch_id)).is_terminal:
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError(f"{batch_id} is still {batch.status} after {timeout_s} s")
+            time.sleep(poll_s)
+        return batch
+
+    # --- jobs ----------------------------------------------------------------------------------------------------
+
+    def jobs(self, batch_id: str, *, status: str | None = None, updated_since: datetime | None = None) -> Iterator[Job]:
+        return self._pages(Job, f"/v1/batches/{batch_id}/jobs", status=status, updated_since=updated_since)
+
+    def job(self, job_id: str) -> Job:
+        return build(Job, self._http.json("GET", f"/v1/jobs/{job_id}"))
+
+    def chunks(self, job_id: str) -> Iterator[Chunk]:
+        return self._pages(Chunk, f"/v1/jobs/{job_id}/chunks")
+
+    def cancel_job(self, job_id: str) -> Job:
+        return build(Job, self._http.json("POST", f"/v1/jobs/{job_id}/cancel"))
+
+    def retry_job(self, job_id: str) -> Job:
+        return build(Job, self._http.json("POST", f"/v1/jobs/{job_id}/retry"))
+
+    def set_job_priority(self, job_id: str, priority: int) -> Job:
+        return build(Job, self._http.json("PATCH", f"/v1/jobs/{job_id}", body={"priority": priority}))
+
+    def watch_job(self, job_id: str) -> Iterator[Event]:
+        path = f"/v1/jobs/{job_id}"
+        return events.watch(
+            self._http,
+            f"{path}/events",
+            lambda: self._http.json("GET", path),
+            lambda data: build(Job, data).is_terminal,
+        )
+
+    def download(self, job_id: str, dest: Path, progress: Progress | None = None) -> Path:
+        """The finished file of a job, resumed where an earlier download stopped, checked by SHA-256."""
+        job = self.job(job_id)
+        if job.output is None:
+            raise ApiError(409, "output_not_ready", f"{job_id} is {job.status} and has no output", retryable=True)
+        return files.fetch(self._http, f"/v1/jobs/{job_id}/output", job.output, dest, progress)
+
+    def preview(self, job_id: str) -> bytes | None:
+        """The newest rendered frame as JPEG, None while there is none."""
+        try:
+            with self._http.stream("GET", f"/v1/jobs/{job_id}/preview", follow_redirects=True) as response:
+                return response.read()
+        except ApiError as error:
+            if error.code == "preview_not_ready":
+                return None
+            raise
+
+    # --- assets --------------------------------------------------------------------------------------------------
+
+    def upload(self, path: Path, progress: Progress | None = None) -> Asset:
+        """An asset of the file's bytes; what the farm already has is not sent again."""
+        body = {"filename": path.name, "size_bytes": path.stat().st_size, "sha256": files.sha256_of(path)}
+        asset = build(Asset, self._create("/v1/assets", body))
+        if asset.upload is not None:
+            files.send(self._http, asset.upload, path, progress)
+            asset = build(Asset, self._http.json("POST", f"/v1/assets/{asset.id}/complete"))
+        elif progress:
+            progress(asset.size_bytes, asset.size_bytes)
+        return asset
+
+    def asset(self, asset_id: str) -> Asset:
+        return build(Asset, self._http.json("GET", f"/v1/assets/{asset_id}"))
+
+    # --- models --------------------------------------------------------------------------------------------------
+
+    def versions(self, model: str = "pdfgc") -> Iterator[Version]:
+        return self._pages(Version, f"/v1/models/{model}/versions")
+
+    def version(self, version: str, model: str = "pdfgc") -> Version:
+        """By id or by name."""
+        return build(Version, self._http.json("GET", f"/v1/models/{model}/versions/{version}"))
+
+    def register_version(
+        self, folder: Path, *, name: str, model: str = "pdfgc", progress: Progress | None = None
+    ) -> Version:
+        """Upload every file of a bundle folder and register it. `progress` counts the bytes of all files together."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        total = sum(path.stat().st_size for path in paths)
+        done = 0
+        listed: list[dict[str, str]] = []
+        for path in paths:
+            before = done
+            report = None if progress is None else (lambda sent, _, before=before: progress(before + sent, total))
+            listed.append({"path": path.relative_to(folder).as_posix(), "asset_id": self.upload(path, report).id})
+            done += path.stat().st_size
+        # The same folder under the same name is the same version, also from another process.
+        digest = hashlib.sha256(json.dumps([model, name, listed]).encode()).hexdigest()
+        answer = self._create(f"/v1/models/{model}/versions", {"name": name, "files": listed}, f"register-{digest}")
+        return build(Version, answer)
+
+    def aliases(self, model: str = "pdfgc") -> Iterator[Alias]:
+        return self._pages(Alias, f"/v1/models/{model}/aliases")
+
+    def set_alias(
+        self,
+        alias: str,
+        version: str,
+        *,
+        model: str = "pdfgc",
+        canary_share: float | None = None,
+        force: bool = False,
+    ) -> Alias:
+        body = {"version": version, "force": force}
+        if canary_share is not None:
+            body["canary_share"] = canary_share
+        return build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body=body))
+
+    def rollback(self, alias: str, *, model: str = "pdfgc") -> Alias:
+        """Back to the version before. Sent once only: a second one would go on to the version before that."""
+        return build(Alias, self._http.json("POST", f"/v1/models/{model}/aliases/{alias}/rollback", safe=False))
+
+    # --- fleet, keys, service ------------------------------------------------------------------------------------
+
+    def workers(self) -> Iterator[Worker]:
+        return self._pages(Worker, "/v1/workers")
+
+    def drain_worker(self, worker_id: str) -> Worker:
+        return build(Worker, self._http.json("POST", f"/v1/workers/{worker_id}/drain"))
+
+    def resume_worker(self, worker_id: str) -> Worker:
+        return build(Worker, self._http.json("POST", f"/v1/workers/{worker_id}/resume"))
+
+    def queues(self) -> tuple[Queue, ...]:
+        return tuple(build(Queue, queue) for queue in self._http.json("GET", "/v1/queues")["data"])
+
+    def create_key(self, name: str, scopes: Sequence[str] = ("submit", "read")) -> NewKey:
+        answer = self._create("/v1/keys", {"name": name, "scopes": list(scopes)})
+        return NewKey(build(Key, answer), answer["secret"])
+
+    def keys(self) -> Iterator[Key]:
+        return self._pages(Key, "/v1/keys")
+
+    def revoke_key(self, key_id: str) -> None:
+        self._http.json("DELETE", f"/v1/keys/{key_id}")
+
+    def ready(self) -> bool:
+        """Whether the farm can take work now; False too where nothing answers."""
+        try:
+            return self._http.http.get("/readyz", timeout=5.0).is_success
+        except httpx.TransportError:
+            return False
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _create(self, path: str, body: object, idempotency_key: str | None = None) -> Any:
+        return self._http.json("POST", path, body=body, idempotency_key=idempotency_key or str(uuid.uuid4()))
+
+    def _batch_action(self, batch_id: str, action: str) -> Batch:
+        return build(Batch, self._http.json("POST", f"/v1/batches/{batch_id}/{action}"))
+
+    def _pages(self, cls: type[T], path: str, **params: Any) -> Iterator[T]:
+        sent = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in params.items()}
+        cursor: str | None = None
+        while True:
+            page = self._http.json("GET", path, params={**sent, "cursor": cursor})
+            for row in page["data"]:
+                yield build(cls, row)
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+
+def _batch_body(
+    items: Sequence[Item],
+    name: str | None,
+    priority: int,
+    model: str,
+    deadline: datetime | None,
+    metadata: Mapping[str, str] | None,
+) -> dict[str, object]:
+    body: dict[str, object] = {"items": [dict(item) for item in items], "priority": priority, "model": model}
+    if name is not None:
+        body["name"] = name
+    if deadline is not None:
+        body["deadline"] = deadline.isoformat()
+    if metadata:
+        body["metadata"] = dict(metadata)
+    return body
