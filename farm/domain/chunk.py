@@ -45,11 +45,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """What a worker reports when an attempt ends badly; `farm.domain.retry` decides what follows."""
+    """What a worker reports when an attempt ends badly; `farm.domain.retry` decides what follows.
+
+    batch_frames: after oom, the batch that did not fit; the next attempt gets half of it.
+    """
 
     reason: Reason
     code: str
     detail: str
+    batch_frames: int | None = None
 
 
 @dataclass(frozen=True)

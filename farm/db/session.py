@@ -1,0 +1,75 @@
+"""Connections and transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.orm import Session, sessionmaker
+
+from farm.errors import LeaseLost, Transient
+
+__all__ = ["Database", "Session", "connect", "driver_url"]
+
+
+def driver_url(url: str) -> str:
+    """Any postgres url, spelled for psycopg 3."""
+    parsed = make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed.render_as_string(hide_password=False)
+
+
+class Database:
+    """A pool of connections. Safe to share between threads; make one a process, after any fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sessions = sessionmaker(engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back when it raises.
+
+        LeaseLost commits too: the verb that raises it has written down why the lease ended. Raises
+        Transient("database_unavailable") when the server is away or had to break off the transaction.
+        """
+        lost: LeaseLost | None = None
+        try:
+            with self._sessions() as session, session.begin():
+                try:
+                    yield session
+                except LeaseLost as error:
+                    lost = error
+        except (OperationalError, InterfaceError, TimeoutError) as error:
+            raise Transient("database_unavailable", str(getattr(error, "orig", None) or error).strip()) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Transient("database_unavailable", str(error.orig)) from error
+            raise
+        if lost is not None:
+            raise lost
+
+    def ping(self) -> None:
+        """Raises Transient unless the database answers."""
+        with self.transaction() as session:
+            session.execute(text("select 1"))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def connect(url: str, *, pool_size: int = 10, timeout_s: float = 30.0) -> Database:
+    """A database handle; connects lazily. Connections that died with a server restart are replaced unseen."""
+    engine = create_engine(
+        driver_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "options": "-c timezone=UTC", "application_name": "dubfarm"},
+    )
+    return Database(engine)

@@ -1,0 +1,98 @@
+"""Blobs: bytes with a key, in a local folder or in S3. Every read and write streams; memory does not grow with size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from farm.domain.order import Blob
+from farm.errors import Transient
+
+
+class Missing(Transient):
+    """There is no blob under this key. Transient: a worker retries, and fails the chunk with this code in the end."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("blob_missing", f"nothing is stored under {key}")
+        self.key = key
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Missing, (self.key,)
+
+
+class Exists(Exception):
+    """`if_absent` was asked for and something is stored under this key already."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    key: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a client does to hand in bytes by itself: one request."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class BlobStore(Protocol):
+    """All methods raise Transient when the store does not answer, Missing when the key names nothing."""
+
+    def put_file(self, path: Path, key: str, *, if_absent: bool = False) -> Blob:
+        """Store a file's bytes whole or not at all. if_absent: raises Exists rather than replace."""
+        ...
+
+    def put_bytes(self, data: bytes, key: str, *, if_absent: bool = False) -> Blob: ...
+
+    def put_stream(self, parts: Iterable[bytes], key: str, *, max_bytes: int | None = None) -> Blob:
+        """Store what `parts` yields; raises Rejected("too_large") past max_bytes, and then stores nothing."""
+        ...
+
+    def get_file(self, key: str, path: Path) -> Blob:
+        """Write the bytes to `path` whole or not at all (its folder must exist); says what it read."""
+        ...
+
+    def get_bytes(self, key: str) -> bytes: ...
+
+    def read_range(self, key: str, start: int, stop: int | None = None) -> Iterator[bytes]:
+        """Bytes [start, stop) in parts; stop None means to the end. Errors come before the first part."""
+        ...
+
+    def stat(self, key: str) -> Stat: ...
+
+    def digest(self, key: str) -> Blob:
+        """Read it all and say its size and SHA-256."""
+        ...
+
+    def copy(self, key: str, dest_key: str) -> None: ...
+
+    def delete(self, key: str) -> None:
+        """Harmless when there is nothing."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """All blobs whose key starts with `prefix`, in key order."""
+        ...
+
+    def uri(self, key: str) -> str:
+        """file:// or s3:// uri of a key, for people and for results."""
+        ...
+
+    def presign_get(self, key: str, filename: str | None = None, expires_s: int = 3600) -> str | None:
+        """A url that anybody may GET for a while; None where the store has no such thing (local folder)."""
+        ...
+
+    def presign_put(self, key: str, size_bytes: int | None = None, content_type: str | None = None) -> Upload | None:
+        """A request that stores bytes under `key`, once; None where the API must take the bytes itself."""
+        ...
+
+
+def open_store(url: str, endpoint_url: str | None = None) -> BlobStore:
+    """`file:///folder` or `s3://bucket/prefix`; endpoint_url names an S3-compatible server. Credentials: AWS_*."""
+    raise NotImplementedError

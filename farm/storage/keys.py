@@ -1,0 +1,62 @@
+"""Every object key of the farm, one function each. No other module spells keys."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from farm.domain.chunk import Lease
+from farm.errors import Rejected
+
+
+def upload(asset_id: str) -> str:
+    """Where a client's bytes land before they are checked."""
+    return f"uploads/{asset_id}"
+
+
+def input(sha256: str) -> str:
+    """A user's file, by content: the same bytes are kept once."""
+    return f"inputs/{sha256[:2]}/{sha256}"
+
+
+def attempt(lease: Lease) -> str:
+    """The folder of one attempt: whatever a fenced-off writer leaves here harms nobody."""
+    return f"jobs/{lease.job_id}/chunks/{lease.chunk_id}/{lease.token}"
+
+
+def plan(lease: Lease) -> str:
+    return f"{attempt(lease)}/plan.npz"
+
+
+def speech(lease: Lease) -> str:
+    return f"{attempt(lease)}/speech.wav"
+
+
+def segment(lease: Lease) -> str:
+    return f"{attempt(lease)}/segment.mp4"
+
+
+def preview(lease: Lease, frame: int) -> str:
+    """Newest rendered frame. The frame number is in the key: a client's cached older picture keeps another name."""
+    return f"{attempt(lease)}/preview-{frame:08d}.jpg"
+
+
+def output(lease: Lease, container: str = "mp4") -> str:
+    return f"{attempt(lease)}/output.{container}"
+
+
+def job(job_id: str) -> str:
+    """Prefix of everything made for a job."""
+    return f"jobs/{job_id}/"
+
+
+def bundle(manifest_sha256: str) -> str:
+    """The folder of a version's files (`Version.bundle_key`), by the SHA-256 of its manifest."""
+    return f"bundles/{manifest_sha256}"
+
+
+def bundle_file(bundle_key: str, path: str) -> str:
+    """One file of a bundle, `path` as its manifest names it. Rejected("path_refused") if it would leave the folder."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in path:
+        raise Rejected("path_refused", f"not a path inside a bundle: {path!r}")
+    return f"{bundle_key}/{pure}"
