@@ -1,0 +1,234 @@
+"""Sampling of planes through affine transforms: bicubic, anti-aliased when shrinking, every frame on its own.
+
+A frame's result is the same to the last bit whatever else is in the batch and however it was grouped: positions and
+weights are computed from absolute coordinates in float64, sums run in one fixed order, and no operation is used whose
+rounding could depend on a tensor's shape (no matrix product, no convolution, no fused multiply-add).
+
+Anti-aliasing: with s source samples to one output sample, the source is smoothed to the variance 0.2 (s^2 - 1): first
+by whole cells of floor(s / 2) samples, then by a Gaussian for what is left. Total smoothing varies continuously with
+s, so that a face that slowly comes nearer never jumps in sharpness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from farm.face.planes import PlanesBatch, chroma_from_luma, rgb_from_codes
+
+_VARIANCE = 0.2  # of the anti-aliasing filter, in output samples^2; passes 0.37 at the output's Nyquist frequency
+
+
+def invert(transform_B23: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of affine transforms (..., 2, 3)."""
+    linear = np.linalg.inv(transform_B23[..., :2])
+    return np.concatenate([linear, -linear @ transform_B23[..., 2:]], -1)
+
+
+def chain(last_B23: NDArray[np.float64], first_B23: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The transform that applies `first`, then `last`; both broadcast."""
+    linear = last_B23[..., :2] @ first_B23[..., :2]
+    shift = last_B23[..., :2] @ first_B23[..., 2:] + last_B23[..., 2:]
+    return np.concatenate([linear, shift], -1)
+
+
+def apply(transform_B23: NDArray[np.float64], points_BK2: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points_BK2 @ transform_B23[..., :2].swapaxes(-1, -2) + transform_B23[..., None, :, 2]
+
+
+def sample(
+    planes: PlanesBatch, out_from_frame_B23: NDArray[np.float64], height: int, width: int, *, clamp: bool = True
+) -> torch.Tensor:
+    """R'G'B' of any patch of the frames: (B, 3, height, width) float32 in [0, 1] (beyond too when not clamped).
+
+    out_from_frame: output pixel of a frame position, both with (0, 0) the centre of the first sample. Luma is sampled
+    from the luma plane and chroma from the chroma planes, directly. Beyond the picture its edge samples repeat.
+    """
+    frame_from_out = invert(out_from_frame_B23)
+    chroma_from_out = chain(chroma_from_luma(planes.picture), frame_from_out)
+    y = warp((planes.y_BHW,), frame_from_out, height, width)
+    uv = warp((planes.u_Bhw, planes.v_Bhw), chroma_from_out, height, width)
+    out = rgb_from_codes(y[:, 0], uv[:, 0], uv[:, 1], planes.picture)
+    return out.clamp(0, 1) if clamp else out
+
+
+def shrunk(planes: PlanesBatch, height: int, width: int) -> torch.Tensor:
+    """Whole frames scaled to height x width, R'G'B' (B, 3, height, width) float32 in [0, 1]; for finding faces.
+
+    Picture edges map to picture edges: out = (frame + 0.5) * width / W - 0.5.
+    """
+    x, y = width / planes.picture.width, height / planes.picture.height
+    out_from_frame = np.array([[x, 0.0, x / 2 - 0.5], [0.0, y, y / 2 - 0.5]])
+    return sample(planes, np.broadcast_to(out_from_frame, (len(planes), 2, 3)), height, width)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Frames that are sampled together: same cell size (columns, rows), one common window of cells."""
+
+    frames: list[int]
+    cell: tuple[int, int]
+
+
+def warp(
+    sources: tuple[torch.Tensor, ...],
+    source_from_out_B23: NDArray[np.float64],
+    height: int,
+    width: int,
+    *,
+    left: int = 0,
+    top: int = 0,
+    cubic: bool = True,
+) -> torch.Tensor:
+    """Samples C sources of one grid, (B, H, W) each, integer or float, at the pixels of an output window.
+
+    Output pixel (row i, column j) lies at out coordinates (left + j, top + i). Returns (B, C, height, width) float32.
+    cubic: Keys' cubic (a = -0.5), else linear. Beyond a source its edge samples repeat.
+    """
+    steps = np.sqrt((source_from_out_B23[..., :2] ** 2).sum(-1))  # B 2: source samples to an output sample, x and y
+    cells = np.maximum(1, np.floor(steps / 2 + 1e-9)).astype(int)
+    out = torch.empty((len(steps), len(sources), height, width), dtype=torch.float32, device=sources[0].device)
+    for group in _groups(cells, together=sources[0].device.type != "cpu"):
+        transform = source_from_out_B23[group.frames]
+        done = _warp_group(sources, group, transform, steps[group.frames], (height, width, left, top), cubic)
+        if len(group.frames) == len(out):
+            return done
+        out[group.frames] = done
+    return out
+
+
+def _groups(cells_B2: NDArray[np.int_], *, together: bool) -> list[_Group]:
+    """On a CPU each frame alone reads the fewest samples; a GPU wants few, large launches."""
+    if not together:
+        return [_Group([i], (int(x), int(y))) for i, (x, y) in enumerate(cells_B2)]
+    frames: dict[tuple[int, int], list[int]] = {}
+    for i, (x, y) in enumerate(cells_B2):
+        frames.setdefault((int(x), int(y)), []).append(i)
+    return [_Group(members, cell) for cell, members in frames.items()]
+
+
+def _warp_group(
+    sources: tuple[torch.Tensor, ...],
+    group: _Group,
+    source_from_out_G23: NDArray[np.float64],
+    steps_G2: NDArray[np.float64],
+    window: tuple[int, int, int, int],
+    cubic: bool,
+) -> torch.Tensor:
+    height, width, left, top = window
+    cell = np.array(group.cell, dtype=np.float64)
+    # Cell c covers samples [c k, c k + k), its centre is at c k + (k - 1) / 2.
+    to_cells = np.array([[1 / cell[0], 0, (1 - cell[0]) / 2 / cell[0]], [0, 1 / cell[1], (1 - cell[1]) / 2 / cell[1]]])
+    transform = chain(to_cells, source_from_out_G23)
+    wanted = _VARIANCE * np.maximum(0.0, steps_G2**2 - 1)
+    variance = np.maximum(0.0, wanted - (cell**2 - 1) / 12) / cell**2
+    taps_x, taps_y = _gaussian(variance[:, 0]), _gaussian(variance[:, 1])
+    radius = np.array([taps_x.shape[1] - 1, taps_y.shape[1] - 1])
+
+    corners = np.array([[x, y] for x in (left, left + width - 1) for y in (top, top + height - 1)], dtype=np.float64)
+    at = apply(transform, np.broadcast_to(corners, (len(transform), 4, 2))).reshape(-1, 2)
+    first = np.floor(at.min(0)).astype(int) - 1  # the window of cells that the interpolation reads
+    last = np.floor(at.max(0)).astype(int) + 2
+
+    cells = torch.stack([_cells(source, group, first - radius, last + radius) for source in sources], dim=1)
+    device = cells.device
+    cells = _blur(cells, torch.from_numpy(taps_x).to(device), 3)
+    cells = _blur(cells, torch.from_numpy(taps_y).to(device), 2)
+
+    a = torch.from_numpy(transform).to(device).view(-1, 2, 3, 1, 1)
+    x = torch.arange(left, left + width, dtype=torch.float64, device=device)
+    y = torch.arange(top, top + height, dtype=torch.float64, device=device).view(-1, 1)
+    column = a[:, 0, 0] * x + (a[:, 0, 1] * y + a[:, 0, 2])
+    row = a[:, 1, 0] * x + (a[:, 1, 1] * y + a[:, 1, 2])
+    return _gather(cells, column, row, (int(first[0]), int(first[1])), cubic)
+
+
+def _gaussian(variance_G: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Half kernels (G, R + 1), each cut at its own 3 sigma and zero beyond, so that R does not change a frame's sum."""
+    reach = np.ceil(3 * np.sqrt(variance_G))
+    r = np.arange(int(reach.max()) + 1)
+    weight = np.exp(-(r**2) / 2 / np.maximum(variance_G, 1e-12)[:, None]) * (r <= reach[:, None])
+    return (weight / (2 * weight.sum(1) - weight[:, 0])[:, None]).astype(np.float32)
+
+
+def _cells(source_BHW: torch.Tensor, group: _Group, first: NDArray[np.int_], last: NDArray[np.int_]) -> torch.Tensor:
+    """Cells first..last (inclusive; x, y) of the group's frames, as means of their samples."""
+    samples = source_BHW
+    if len(group.frames) != len(samples):
+        start = group.frames[0]
+        samples = samples[start : start + 1] if len(group.frames) == 1 else samples[group.frames]
+    for dim, axis in ((1, 1), (2, 0)):
+        start, stop = int(first[axis]) * group.cell[axis], (int(last[axis]) + 1) * group.cell[axis]
+        size = samples.shape[dim]
+        if start >= 0 and stop <= size:
+            samples = samples.narrow(dim, start, stop - start)
+        else:
+            wanted = torch.arange(start, stop, device=samples.device).clamp(0, size - 1)
+            samples = samples.index_select(dim, wanted)
+    columns, rows = group.cell
+    if rows == columns == 1:
+        return samples.float()
+    if not samples.is_floating_point():
+        samples = samples.int() if rows > 30 else samples.short()  # 30 * 1023 < 2^15
+    total = samples[:, 0::rows]
+    for i in range(1, rows):
+        total = total + samples[:, i::rows]
+    if not total.is_floating_point():
+        total = total.int()
+    sums = total[:, :, 0::columns]
+    for i in range(1, columns):
+        sums = sums + total[:, :, i::columns]
+    return sums.float() * (1 / (rows * columns))
+
+
+def _blur(cells_GCHW: torch.Tensor, taps_GR: torch.Tensor, dim: int) -> torch.Tensor:
+    radius = taps_GR.shape[1] - 1
+    if radius == 0:
+        return cells_GCHW
+    size = cells_GCHW.shape[dim] - 2 * radius
+    weight = taps_GR.view(len(taps_GR), -1, 1, 1, 1)
+    out = cells_GCHW.narrow(dim, radius, size) * weight[:, 0]
+    for r in range(1, radius + 1):
+        pair = cells_GCHW.narrow(dim, radius - r, size) + cells_GCHW.narrow(dim, radius + r, size)
+        out = out + pair * weight[:, r]
+    return out
+
+
+def _gather(
+    cells_GCHW: torch.Tensor, column_Ghw: torch.Tensor, row_Ghw: torch.Tensor, first: tuple[int, int], cubic: bool
+) -> torch.Tensor:
+    """Interpolates at absolute cell coordinates; cells start at `first` (x, y)."""
+    (frames, channels), stride = cells_GCHW.shape[:2], cells_GCHW.shape[3]
+    low_x, low_y = column_Ghw.floor(), row_Ghw.floor()
+    weights_x = _weights((column_Ghw - low_x).float(), cubic)
+    weights_y = _weights((row_Ghw - low_y).float(), cubic)
+    before = 1 if cubic else 0
+    index = (low_y.long() - (first[1] + before)) * stride + (low_x.long() - (first[0] + before))
+    index = index.view(frames, 1, -1).expand(frames, channels, -1)
+    flat = cells_GCHW.reshape(frames, channels, -1)
+    shape = (frames, channels, *column_Ghw.shape[1:])
+    out = None
+    for j, weight_y in enumerate(weights_y):
+        line = None
+        for i, weight_x in enumerate(weights_x):
+            value = flat.gather(2, index + (j * stride + i)).view(shape) * weight_x[:, None]
+            line = value if line is None else line + value
+        assert line is not None
+        line = line * weight_y[:, None]
+        out = line if out is None else out + line
+    assert out is not None
+    return out
+
+
+def _weights(part: torch.Tensor, cubic: bool) -> list[torch.Tensor]:
+    if not cubic:
+        return [1 - part, part]
+    return [
+        ((1 - 0.5 * part) * part - 0.5) * part,
+        (1.5 * part - 2.5) * part * part + 1,
+        ((2 - 1.5 * part) * part + 0.5) * part,
+        (0.5 * part - 0.5) * part * part,
+    ]
