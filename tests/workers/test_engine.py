@@ -1,0 +1,142 @@
+"""The engine's child is a real spawned process: it answers, obeys, and is killed when it does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from farm.domain.chunk import Reason
+from farm.domain.order import Progress
+from farm.errors import Rejected, Transient
+from tests.workers import naughty
+from workers.engine import Engine, Limits, resident_bytes
+from workers.reasons import Failed
+from workers.work import Aborted
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(naughty.studio, Limits(obey_s=0.5))
+    yield engine
+    engine.close()
+
+
+def run(engine: Engine, name: str, value: Any = None, **options: Any) -> Any:
+    return engine.run((name, value), **{"deadline_s": 60.0, **options})
+
+
+def test_answers_reports_and_keeps_its_child(engine: Engine) -> None:
+    reports: list[Any] = []
+    assert run(engine, "count", 5, on_report=reports.append) == 5
+    assert [report.frames_done for report in reports if isinstance(report, Progress)] == [1, 2, 3, 4, 5]
+    pid = run(engine, "pid")
+    assert pid == engine.pid != os.getpid()
+    assert run(engine, "interrupt") == "unmoved"
+    assert run(engine, "pid") == pid
+
+
+def test_errors_cross_with_code_and_detail(engine: Engine) -> None:
+    with pytest.raises(Rejected) as rejected:
+        run(engine, "reject")
+    assert (rejected.value.code, rejected.value.detail) == ("no_face", "nobody here")
+    with pytest.raises(Transient) as transient:
+        run(engine, "transient")
+    assert transient.value.code == "storage_down"
+    with pytest.raises(Failed) as bug:
+        run(engine, "bug")
+    assert bug.value.failure.reason is Reason.BUG
+    assert "ZeroDivisionError: unlucky" in bug.value.failure.detail
+    with pytest.raises(Failed) as memory:
+        run(engine, "out_of_memory")
+    assert memory.value.failure.reason is Reason.OOM
+    assert run(engine, "echo", 7) == 7
+
+
+def test_an_abort_is_obeyed_and_the_child_kept(engine: Engine) -> None:
+    pid = run(engine, "pid")
+    abort = threading.Event()
+    with pytest.raises(Aborted):
+        run(engine, "count", 10_000, abort=abort, on_report=lambda report: abort.set())
+    assert run(engine, "pid") == pid
+
+
+def test_a_child_that_does_not_obey_is_killed_and_replaced(engine: Engine) -> None:
+    pid = run(engine, "pid")
+    abort = threading.Event()
+    with pytest.raises(Aborted):
+        run(engine, "deaf", abort=abort, on_report=lambda report: abort.set())
+    assert resident_bytes(pid) == 0
+    assert run(engine, "pid") != pid
+
+
+def test_limits() -> None:
+    engine = Engine(naughty.studio, Limits(stall_s=1.0, memory_bytes=400 * 2**20))
+    try:
+        with pytest.raises(Failed) as stalled:
+            run(engine, "deaf")
+        assert stalled.value.failure.reason is Reason.STALLED
+        with pytest.raises(Failed) as timeout:
+            run(engine, "chatty", deadline_s=0.5)
+        assert timeout.value.failure.reason is Reason.TIMEOUT
+        with pytest.raises(Failed) as memory:
+            run(engine, "grow", 800 * 2**20)
+        assert memory.value.failure.reason is Reason.OOM
+        assert run(engine, "echo", "well") == "well"
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("die", signal.SIGKILL, Reason.WORKER_LOST),
+        ("die", signal.SIGSEGV, Reason.BUG),
+        ("exit", 3, Reason.BUG),
+    ],
+)
+def test_a_dead_child_is_reported_and_replaced(engine: Engine, name: str, value: int, reason: Reason) -> None:
+    with pytest.raises(Failed) as failed:
+        run(engine, name, int(value))
+    assert failed.value.failure.reason is reason
+    assert run(engine, "echo", 1) == 1
+
+
+def test_a_child_that_cannot_start_says_why() -> None:
+    engine = Engine(naughty.broken_studio)
+    with pytest.raises(Failed, match="no device here"):
+        run(engine, "echo")
+    engine.close()
+
+
+PARENT = """
+import sys
+from tests.workers import naughty
+from workers.engine import Engine
+if __name__ == "__main__":
+    engine = Engine(naughty.studio)
+    print(engine.run(("pid", None), deadline_s=60), flush=True)
+    engine.run(("deaf", None), deadline_s=60)
+"""
+
+
+def test_the_child_goes_when_its_parent_is_killed(tmp_path: Any) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while resident_bytes(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert resident_bytes(pid) == 0

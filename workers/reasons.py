@@ -1,0 +1,58 @@
+"""Which `Reason` an exception is: the one place that decides, for parent and child alike."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from farm.domain.chunk import Failure, Reason
+from farm.errors import Rejected, Transient
+
+DETAIL_LIMIT = 4000
+
+
+class Failed(Exception):
+    """An attempt ended with this failure; carries what the worker reports."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return f"{self.failure.reason}: {self.failure.code}: {self.failure.detail}"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What to report for `error`. LeaseLost and Aborted never come here: they are not failures."""
+    if isinstance(error, Failed):
+        return error.failure
+    if isinstance(error, Rejected):
+        return Failure(Reason.BAD_INPUT, error.code, error.detail)
+    if isinstance(error, Transient):
+        return Failure(Reason.TRANSIENT, error.code, error.detail)
+    if _is_out_of_memory(error):
+        return Failure(Reason.OOM, "out_of_memory", _tail(error))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(Reason.TRANSIENT, "disk_full", f"the worker's disk is full: {error}")
+    return Failure(Reason.BUG, "bug", _tail(error))
+
+
+def exit_failure(code: int | None, tail: str) -> Failure:
+    """What to report for a child that ended by itself with `code` (negative: the signal that killed it)."""
+    if code is not None and code in (-9, -15, -1, -2):
+        return Failure(
+            Reason.WORKER_LOST, "engine_killed", f"the engine's process was killed by signal {-code}. {tail}"
+        )
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+    return Failure(Reason.BUG, "engine_died", f"the engine's process died with {how}. {tail}")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # Recognised by name: the parent process has no torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _tail(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-DETAIL_LIMIT:]

@@ -1,0 +1,122 @@
+"""What the engine's child is asked to do, and what it answers: plain values, paths on this machine only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from farm.domain.job import JobSpec
+from farm.domain.media import MediaFacts
+from farm.domain.order import Progress
+from farm.domain.span import Span
+
+
+@dataclass(frozen=True)
+class BundleFolder:
+    """A version's files on this machine; `sha256` is that of manifest.json."""
+
+    folder: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PlanWork:
+    """Probe and track the inputs; write the plan file and the voice as 16 kHz mono wav.
+
+    drivers: one file for each of `farm.domain.factor` drivers, in order, each distinct media once. reference: the
+    picture that says which face, where the job has one. limits: what probing refuses (settings' InputSettings).
+    """
+
+    spec: JobSpec
+    source: Path
+    voice: Path
+    drivers: tuple[Path, ...]
+    reference: Path | None
+    batch_frames: int
+    max_duration_s: float
+    max_pixels: int
+    max_bytes: int
+    plan: Path
+    speech: Path
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning found. `seconds` by phase."""
+
+    source_facts: MediaFacts
+    voice_facts: MediaFacts
+    frames_total: int
+    faces_found: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RenderWork:
+    """Render output frames `span` of a planned job into one segment at `dest`.
+
+    job_key names what the appearance depends on (plan and version), so that the child encodes it once a job. frame_hashes: a file
+    to write one SHA-256 of raw planes a line to, for tests. preview: a JPEG rewritten every `preview_s` seconds.
+    """
+
+    spec: JobSpec
+    job_key: str
+    bundle: BundleFolder
+    plan: Path
+    source: Path
+    drivers: tuple[Path, ...]
+    speech: Path
+    span: Span
+    batch_frames: int
+    dest: Path
+    preview: Path | None = None
+    preview_s: float = 3.0
+    frame_hashes: Path | None = None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A finished segment: frames written, busy seconds by stage, scores by name."""
+
+    frames: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FinalizeWork:
+    """Join segments (in span order) and the voice into the output file at `dest`."""
+
+    spec: JobSpec
+    plan: Path
+    segments: tuple[Path, ...]
+    voice: Path
+    dest: Path
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The output file's facts."""
+
+    frames: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A sign that `RenderWork.preview` holds a newer picture, of output frame `frame`."""
+
+    path: Path
+    frame: int
+
+
+Report: TypeAlias = Callable[[Progress | Preview], None]
+Check: TypeAlias = Callable[[], None]
+"""Raises `Aborted` when the work is no longer wanted; called between batches."""
+Perform: TypeAlias = Callable[[Any, Report, Check], Any]
+
+
+class Aborted(Exception):
+    """The work was called off: its lease is gone, its job is canceled or paused, or the worker is shutting down."""
