@@ -6,6 +6,8 @@ The mesh has 468 points, the irises add 5 each: 478. A track keeps `KEPT` of the
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +35,7 @@ KEPT: tuple[int, ...] = tuple(index for group in _GROUPS for index in group)
 K = len(KEPT)
 
 _starts = np.cumsum([0, *(len(group) for group in _GROUPS)])
-_ranges = tuple(tuple(range(int(a), int(b))) for a, b in zip(_starts[:-1], _starts[1:], strict=True))
+_ranges = tuple(tuple(range(int(a), int(b))) for a, b in pairwise(_starts))
 FACE_OVAL, LIPS_OUTER, LIPS_INNER, EYE_LEFT, EYE_RIGHT, BROW_LEFT, BROW_RIGHT, NOSE, CHEEKS, IRIS_LEFT, IRIS_RIGHT = (
     _ranges
 )
@@ -49,6 +51,21 @@ IBUG_68: tuple[int, ...] = (
 )  # fmt: skip
 """Mesh points nearest to the 68 of iBUG's scheme, in its order. The jaw line follows the mesh's oval, which sits a
 little inside iBUG's on a turned head; eyes, brows, nose and lips coincide within a pixel or two at 224 px."""
+
+
+# The eye network's 71 contour points as points of the mesh: lids, then rings outwards, then the brow.
+IRIS_EYE_LEFT: tuple[int, ...] = (
+    33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173,
+    130, 25, 110, 24, 23, 22, 26, 112, 243, 247, 30, 29, 27, 28, 56, 190,
+    226, 31, 228, 229, 230, 231, 232, 233, 244, 113, 225, 224, 223, 222, 221, 189,
+    35, 124, 46, 53, 52, 65, 143, 111, 117, 118, 119, 120, 121, 128, 245, 156, 70, 63, 105, 66, 107, 55, 193,
+)  # fmt: skip
+IRIS_EYE_RIGHT: tuple[int, ...] = (
+    263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398,
+    359, 255, 339, 254, 253, 252, 256, 341, 463, 467, 260, 259, 257, 258, 286, 414,
+    446, 261, 448, 449, 450, 451, 452, 453, 464, 342, 445, 444, 443, 442, 441, 413,
+    265, 353, 276, 283, 282, 295, 372, 340, 346, 347, 348, 349, 350, 357, 465, 383, 300, 293, 334, 296, 336, 285, 417,
+)  # fmt: skip
 
 
 def points68(landmarks: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,165 @@
+"""Square, turned cut-outs of pictures, for the networks to look at: from frames' own planes or from RGB tensors.
+
+A square is (centre x, centre y, side, angle): luma pixels of the picture, (0, 0) the centre of the top-left sample,
+angle in radians, clockwise as seen, of the square's own x axis. squares_N4 are float64 and carry no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from farm.media.frame import Frame, PictureFormat, Plane
+
+Outside = Literal["black", "edge"]
+Squares = NDArray[np.float64]
+
+# From sample centres to distances from the outer edge.
+_HALF = np.array([[0, 0, 0.5]])
+_RED_BLUE = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+
+
+class Pictures(Protocol):
+    """B pictures of one size."""
+
+    width: int
+    height: int
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    def crops(self, index: Sequence[int], squares_N4: Squares, size: int, outside: Outside) -> Tensor:
+        """rgb_N3SS in [0, 1] of square n of picture index[n], averaged first when it shrinks."""
+        ...
+
+
+class FramePictures:
+    """Frames as they were decoded; only the parts that are asked for are converted and moved to the device."""
+
+    def __init__(self, frames: Sequence[Frame], picture: PictureFormat, device: torch.device) -> None:
+        self.width, self.height, self.device = picture.width, picture.height, device
+        self._frames = frames
+        self._picture = picture
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def crops(self, index: Sequence[int], squares_N4: Squares, size: int, outside: Outside) -> Tensor:
+        if not len(index):
+            return torch.zeros(0, 3, size, size, device=self.device)
+        step_x, step_y = 2**self._picture.chroma_x, 2**self._picture.chroma_y
+        crops: list[Tensor] = []
+        for number, square in zip(index, squares_N4, strict=True):
+            frame = self._frames[number]
+            place = picture_from_crop(square)
+            # Chroma is sited left: on the first luma column of its group, midway between its luma rows.
+            place_chroma = place / np.array([[step_x], [step_y]])
+            place_chroma[1, 2] -= (step_y - 1) / 2 / step_y
+            luma = self._sample([frame.y], place, size)
+            crops.append(torch.cat([luma, self._sample([frame.u, frame.v], place_chroma, size)]))
+        rgb = self._rgb(torch.stack(crops))
+        return _blacken(rgb, squares_N4, self.width, self.height) if outside == "black" else rgb
+
+    def _sample(self, planes: Sequence[Plane], place: NDArray[np.float64], size: int) -> Tensor:
+        shrink, (top, bottom), (left, right) = _part(place, size, *planes[0].shape)
+        part = np.stack([plane[top:bottom, left:right] for plane in planes])
+        part_CHW = torch.from_numpy(part.astype(np.int16) if part.dtype == np.uint16 else part).to(self.device)
+        return _sample(part_CHW.float(), place - [[0, 0, left], [0, 0, top]], size, shrink)
+
+    def _rgb(self, yuv_N3SS: Tensor) -> Tensor:
+        picture = self._picture
+        unit = 2.0 ** (picture.bit_depth - 8)
+        black, luma, chroma = (0.0, 255.0, 255.0) if picture.full_range else (16.0, 219.0, 224.0)
+        if picture.full_range:
+            luma = chroma = (2.0**picture.bit_depth - 1) / unit
+        y = (yuv_N3SS[:, 0] / unit - black) / luma
+        u = (yuv_N3SS[:, 1] / unit - 128.0) / chroma
+        v = (yuv_N3SS[:, 2] / unit - 128.0) / chroma
+        red, blue = _RED_BLUE[picture.matrix]
+        r = y + 2 * (1 - red) * v
+        b = y + 2 * (1 - blue) * u
+        g = (y - red * r - blue * b) / (1 - red - blue)
+        return torch.stack([r, g, b], 1).clamp(0, 1)
+
+
+class TensorPictures:
+    """images_B3HW in [0, 1]. Gradients flow from the crops to them."""
+
+    def __init__(self, images_B3HW: Tensor) -> None:
+        self.height, self.width = int(images_B3HW.shape[2]), int(images_B3HW.shape[3])
+        self.device = images_B3HW.device
+        self._images = images_B3HW
+
+    def __len__(self) -> int:
+        return int(self._images.shape[0])
+
+    def crops(self, index: Sequence[int], squares_N4: Squares, size: int, outside: Outside) -> Tensor:
+        if not len(index):
+            return torch.zeros(0, 3, size, size, device=self.device)
+        crops: list[Tensor] = []
+        for number, square in zip(index, squares_N4, strict=True):
+            place = picture_from_crop(square)
+            shrink, (top, bottom), (left, right) = _part(place, size, self.height, self.width)
+            part = self._images[number, :, top:bottom, left:right]
+            crops.append(_sample(part, place - [[0, 0, left], [0, 0, top]], size, shrink))
+        rgb = torch.stack(crops)
+        return _blacken(rgb, squares_N4, self.width, self.height) if outside == "black" else rgb
+
+
+def picture_from_crop(square: NDArray[np.float64]) -> NDArray[np.float64]:
+    """2x3: crop coordinates in [-1, 1] (its outer edges) -> pixels of the picture."""
+    centre_x, centre_y, side, angle = square
+    cos, sin = np.cos(angle) * side / 2, np.sin(angle) * side / 2
+    return np.array([[cos, -sin, centre_x], [sin, cos, centre_y]])
+
+
+def to_picture(points_NP: NDArray[np.float32], squares_N4: Squares, size: int) -> NDArray[np.float32]:
+    """points_NP2 or points_NP3 in pixels of size x size crops (0 = the crop's left edge) -> pixels of the pictures."""
+    centre, side, angle = squares_N4[:, None, :2], squares_N4[:, None, 2], squares_N4[:, None, 3]
+    x, y = (points_NP[..., 0] / size - 0.5) * side, (points_NP[..., 1] / size - 0.5) * side
+    cos, sin = np.cos(angle), np.sin(angle)
+    out = points_NP.astype(np.float64) * (side / size)[..., None]
+    out[..., 0] = centre[..., 0] + cos * x - sin * y
+    out[..., 1] = centre[..., 1] + sin * x + cos * y
+    return out.astype(np.float32)
+
+
+def _part(
+    place: NDArray[np.float64], size: int, height: int, width: int
+) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """What to cut out before sampling: whole number to average by, rows, columns (never empty)."""
+    # So that at most every second (averaged) sample is skipped.
+    shrink = max(1, int(2 * np.hypot(*place[:, 0]) / size / 1.25))
+    reach = np.abs(place[:, :2]).sum(1) + shrink
+
+    def stretch(centre: float, reach: float, length: int) -> tuple[int, int]:
+        start = int(np.clip(np.floor(centre - reach), 0, length - 1))
+        return start, int(np.clip(np.ceil(centre + reach) + 1, start + 1, length))
+
+    return shrink, stretch(place[1, 2], reach[1], height), stretch(place[0, 2], reach[0], width)
+
+
+def _sample(part_CHW: Tensor, place: NDArray[np.float64], size: int, shrink: int) -> Tensor:
+    part = part_CHW[None]
+    if shrink > 1:
+        part = F.avg_pool2d(part, shrink, ceil_mode=True, count_include_pad=False)
+    height, width = part.shape[-2:]
+    # grid_sample's -1 and 1 are the outer edges of the (averaged) samples.
+    grid_from_crop = (place + _HALF) / shrink * [[2 / width], [2 / height]] - [[0, 0, 1]]
+    theta = torch.from_numpy(grid_from_crop.astype(np.float32))[None].to(part.device)
+    grid_1SS2 = F.affine_grid(theta, [1, 1, size, size], align_corners=False)
+    return F.grid_sample(part, grid_1SS2, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def _blacken(rgb_N3SS: Tensor, squares_N4: Squares, width: int, height: int) -> Tensor:
+    scale = np.array([[2 / width], [2 / height]])
+    picture = [(picture_from_crop(square) + _HALF) * scale - [[0, 0, 1]] for square in squares_N4]
+    theta = torch.from_numpy(np.stack(picture).astype(np.float32)).to(rgb_N3SS.device)
+    inside_NSS = (F.affine_grid(theta, list(rgb_N3SS.shape), align_corners=False).abs() < 1).all(-1)
+    return rgb_N3SS * inside_NSS[:, None]
