@@ -11,7 +11,8 @@ class VideoFacts:
     """One video stream, as frames are shown: width and height are after `rotation`.
 
     frame_rate: average frames a second, exact. time_base: seconds a pts tick. rotation: clockwise degrees (0, 90,
-    180, 270) that turn a decoded picture into the shown one. sample_aspect: width/height of a shown pixel.
+    180, 270) that turn a decoded picture into the shown one, before left and right are swapped where `mirrored`.
+    sample_aspect: width/height of a shown pixel. interlaced: the source says so; its frames are kept woven.
     """
 
     codec: str
@@ -30,6 +31,8 @@ class VideoFacts:
     color_space: str
     color_primaries: str
     color_transfer: str
+    mirrored: bool = False
+    interlaced: bool = False
 
 
 @dataclass(frozen=True)

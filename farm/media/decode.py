@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
 
 from farm.domain.media import VideoFacts
 from farm.domain.span import Span
+from farm.errors import Rejected
+from farm.media import index, pixels, source
 from farm.media.frame import Frame, PictureFormat
-from farm.media.index import FrameIndex
+from farm.media.index import NO_PTS, FrameIndex, Seen
+from farm.media.source import Source
+from farm.media.video_facts import video_facts
+
+THREADS: Final = max(1, min(8, os.cpu_count() or 1))
+LEAD_IN: Final = 600  # frames looked at after a seek before it is taken to have missed its key frame
 
 
 class Scan:
@@ -21,19 +33,63 @@ class Scan:
     picture: PictureFormat
 
     def __init__(self, path: Path) -> None:
-        raise NotImplementedError
+        self._source = _open(path)
+        with source.damage("the video"):
+            self._decoded = pictures(self._source)
+            first = next(self._decoded, None)
+        if first is None:
+            self._source.container.close()
+            raise Rejected("media_damaged", "no frame of the video can be decoded")
+        self._first: VideoFrame | None = first
+        self._example = first
+        self._reading = pixels.reading(first, still=self._source.kind.is_image)
+        self.picture = self._reading.picture
+        self._index: FrameIndex | None = None
 
     def __iter__(self) -> Iterator[Frame]:
-        raise NotImplementedError
+        for seen, decoded in self._seen():
+            y, u, v = self._reading.planes(decoded)
+            yield Frame(seen[0], seen[1], y, u, v)
+
+    def index_only(self) -> FrameIndex:
+        """Decode all without copying planes."""
+        for _ in self._seen():
+            pass
+        return self.index
+
+    def _seen(self) -> Iterator[tuple[tuple[int, int], VideoFrame]]:
+        if self._first is None:
+            raise ValueError("a scan runs once")
+        first, self._first = self._first, None
+        seen: list[Seen] = []
+        zero = first.pts or 0
+        decoded: VideoFrame | None = first
+        try:
+            while decoded is not None:
+                check = self._reading.check(decoded)
+                seen.append(Seen(decoded.pts, decoded.dts, decoded.duration, decoded.key_frame, check))
+                at = decoded.pts
+                yield (len(seen) - 1, (at if at is not None else zero) - zero), decoded
+                decoded = next(self._decoded, None)
+            stream = self._source.video
+            assert stream is not None
+            self._index = index.build(seen, source.time_base(stream), stream.guessed_rate)
+            self._facts = video_facts(stream, self._example, self._reading, self._index)
+        finally:
+            self._source.container.close()
 
     @property
     def index(self) -> FrameIndex:
-        raise NotImplementedError
+        if self._index is None:
+            raise ValueError("the scan has not reached the end")
+        return self._index
 
     @property
     def facts(self) -> VideoFacts:
         """Exact: frames and duration are those that decoded."""
-        raise NotImplementedError
+        if self._index is None:
+            raise ValueError("the scan has not reached the end")
+        return self._facts
 
 
 class Video:
@@ -42,12 +98,87 @@ class Video:
     picture: PictureFormat
     index: FrameIndex
 
+    def __init__(self, path: Path, frame_index: FrameIndex) -> None:
+        self._path = path
+        self._source = _open(path)
+        self._opened = True
+        self.index = frame_index
+        with source.damage("the video"):
+            first = next(pictures(self._source), None)
+        if first is None:
+            self.close()
+            raise Rejected("media_damaged", "no frame of the video can be decoded")
+        self._reading = pixels.reading(first, still=self._source.kind.is_image)
+        self.picture = self._reading.picture
+        self._running: Iterator[tuple[int, VideoFrame]] | None = None
+        self._next = -1
+        self._entry = -1
+
     def frames(self, span: Span) -> Iterator[Frame]:
-        """Exactly the frames of `span`, in order, identical to the scan's."""
-        raise NotImplementedError
+        """Exactly the frames of `span`, in order, identical to the scan's.
+
+        Rejected media_damaged where a frame does not decode as it did in the scan, from any key frame before it.
+        """
+        if span.stop > len(self.index):
+            raise ValueError(f"{span} of {len(self.index)} frames")
+        at = span.start
+        while at < span.stop:
+            decoded = self._frame(at)
+            y, u, v = self._reading.planes(decoded)
+            yield Frame(at, int(self.index.pts[at]), y, u, v)
+            at += 1
+
+    def _frame(self, wanted: int) -> VideoFrame:
+        """Frame `wanted`, going on from where the decoder is if no key frame is nearer, proved by its checksum."""
+        entries = self._entries(wanted)
+        keep_on = self._running is not None and entries[0] <= self._next <= wanted
+        for entry in ([None] if keep_on else []) + entries:
+            if entry is not None:
+                self._running, self._entry = self._run_from(entry), entry
+            assert self._running is not None
+            for number, decoded in self._running:
+                self._next = number + 1
+                if number == wanted:
+                    if self._reading.check(decoded) == int(self.index.check[wanted]):
+                        return decoded
+                    break
+            self._running = None
+        raise Rejected("media_damaged", f"frame {wanted} does not decode the same way twice")
+
+    def _entries(self, wanted: int) -> list[int]:
+        """Frames to start decoding from, best first: the nearest key frames before, at last the start of the file."""
+        raw, keys = self.index.raw, self.index.key[: wanted + 1].nonzero()[0][::-1][:4]
+        return [int(k) for k in keys if k > 0 and raw[k] != NO_PTS] + [0]
+
+    def _run_from(self, entry: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Decoded frames with their numbers, from key frame `entry` on; nothing if it is not found there."""
+        if entry == 0 or not self._seek(entry):
+            self._source.container.close()
+            self._source = _open(self._path)
+            yield from enumerate(pictures(self._source)) if entry == 0 else ()
+            return
+        raw, check = int(self.index.raw[entry]), int(self.index.check[entry])
+        frames = pictures(self._source)
+        for _ in range(LEAD_IN):
+            decoded = next(frames, None)
+            if decoded is None:
+                return
+            at = decoded.dts if self.index.raw_is_dts else decoded.pts
+            if at == raw and self._reading.check(decoded) == check:
+                yield entry, decoded
+                yield from enumerate(frames, entry + 1)
+                return
+
+    def _seek(self, entry: int) -> bool:
+        try:
+            self._source.container.seek(int(self.index.raw[entry]), stream=self._source.video)
+        except FFmpegError:
+            return False
+        return True
 
     def close(self) -> None:
-        raise NotImplementedError
+        self._running = None
+        self._source.container.close()
 
     def __enter__(self) -> Video:
         return self
@@ -63,9 +194,51 @@ def scan(path: Path) -> Scan:
 
 def open_video(path: Path, index: FrameIndex) -> Video:
     """Open a video whose index a scan has made."""
-    raise NotImplementedError
+    return Video(path, index)
 
 
 def image(path: Path) -> tuple[Frame, PictureFormat]:
-    """The still picture in a PNG, JPEG, WebP or BMP file, turned as EXIF says. Rejected: media_not_an_image, ..."""
-    raise NotImplementedError
+    """The still picture in a PNG, JPEG, WebP or BMP file, turned as EXIF says.
+
+    Rejected: media_not_an_image for a video or a sound, and those of `probe`.
+    """
+    opened = source.open_source(path)
+    with opened.container:
+        if not opened.kind.is_image or opened.video is None:
+            raise Rejected("media_not_an_image", f"a picture is needed here; this is {opened.kind.container}")
+        with source.damage("the picture"):
+            decoded = next(pictures(opened), None)
+        if decoded is None:
+            raise Rejected("media_damaged", "the picture cannot be decoded")
+        read = pixels.reading(decoded, still=True)
+        y, u, v = read.planes(decoded)
+        return Frame(0, 0, y, u, v), read.picture
+
+
+def _open(path: Path) -> Source:
+    opened = source.open_source(path)
+    if opened.video is None or opened.kind.is_image:
+        opened.container.close()
+        what = "a still picture" if opened.kind.is_image else "sound only"
+        raise Rejected("media_no_video", f"a video is needed here; this is {what}")
+    return opened
+
+
+def pictures(opened: Source) -> Iterator[VideoFrame]:
+    """Decoded frames from where the container stands to its end; damaged packets are passed over, as players do."""
+    stream = opened.video
+    assert stream is not None
+    context = stream.codec_context
+    if not context.is_open:
+        context.thread_type = "AUTO"
+        context.thread_count = THREADS
+    try:
+        for packet in opened.container.demux(stream):
+            try:
+                yield from packet.decode()
+            except FFmpegError as error:
+                if isinstance(error, OSError | MemoryError):
+                    raise
+    except FFmpegError as error:
+        if isinstance(error, OSError | MemoryError):
+            raise

@@ -35,7 +35,7 @@ class SegmentEncoder:
         time_base: Fraction,
         frame_rate: Fraction,
         output: OutputSetting,
-        tags: VideoTags = VideoTags(),  # noqa: B008
+        tags: VideoTags = VideoTags(),
     ) -> None:
         raise NotImplementedError
 

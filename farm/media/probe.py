@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.domain.media import MediaFacts
-from farm.media.index import FrameIndex
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
+
+from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
+from farm.errors import Rejected
+from farm.media import decode, index, pixels, sniff, source
+from farm.media.index import FrameIndex, Seen
+from farm.media.source import Source
+from farm.media.video_facts import video_facts
 
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """The most that is taken. Errors name the limit; 0 never means endless."""
+    """The most that is taken; errors name the limit."""
 
     max_bytes: int
     max_duration_s: float
@@ -26,9 +33,81 @@ def probe(path: Path, limits: MediaLimits) -> MediaFacts:
     Rejected: media_empty, media_not_recognised, media_playlist_refused, media_truncated, media_damaged,
     media_codec_unsupported, media_too_large, media_too_long, media_too_many_pixels.
     """
-    raise NotImplementedError
+    size = path.stat().st_size
+    if size > limits.max_bytes:
+        raise Rejected("media_too_large", f"{size} bytes are more than the limit max_bytes of {limits.max_bytes}")
+    opened = source.open_source(path, limits.max_pixels)
+    with opened.container:
+        if opened.video is None and opened.audio is None:
+            raise Rejected("media_damaged", "the file holds neither video nor audio")
+        if opened.video is not None:
+            _check_pixels(opened.video, limits)
+        video, audio = _packets(opened)
+        facts = MediaFacts(
+            container=opened.kind.container,
+            size_bytes=size,
+            video=_video(opened, opened.video, video, limits) if opened.video else None,
+            audio=_audio(opened.audio, audio) if opened.audio else None,
+        )
+    longest = max(part.duration_s for part in (facts.video, facts.audio) if part is not None)
+    if longest > limits.max_duration_s:
+        detail = f"{float(longest):.1f} s are more than the limit max_duration_s of {limits.max_duration_s:g}"
+        raise Rejected("media_too_long", detail)
+    return facts
 
 
 def frame_index(path: Path) -> FrameIndex:
     """The index of every frame that decodes, by decoding them all (`decode.scan` yields the frames as well)."""
-    raise NotImplementedError
+    return decode.scan(path).index_only()
+
+
+def _check_pixels(stream: VideoStream, limits: MediaLimits) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.max_pixels:
+        detail = f"{width}x{height} pixels are more than the limit max_pixels of {limits.max_pixels}"
+        raise Rejected("media_too_many_pixels", detail)
+
+
+def _packets(opened: Source) -> tuple[list[Seen], list[Seen]]:
+    """Timestamps of all packets of the two streams, in the order read."""
+    lists: dict[int, list[Seen]] = {}
+    streams = [stream for stream in (opened.video, opened.audio) if stream is not None]
+    for stream in streams:
+        lists[stream.index] = []
+    for packet in source.packets(opened.container, *streams):
+        lists[packet.stream_index].append(Seen(packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+    video, audio = (lists[s.index] if s is not None else [] for s in (opened.video, opened.audio))
+    return video, audio
+
+
+def _video(opened: Source, stream: VideoStream, seen: list[Seen], limits: MediaLimits) -> VideoFacts:
+    fresh = source.open_source(opened.path, limits.max_pixels)
+    with fresh.container, source.damage("the video"):
+        frame = next(decode.pictures(fresh), None)
+    if frame is None or not seen:
+        raise Rejected("media_damaged", "no frame of the video can be decoded")
+    if frame.width * frame.height > limits.max_pixels:
+        detail = f"{frame.width}x{frame.height} pixels are more than the limit max_pixels of {limits.max_pixels}"
+        raise Rejected("media_too_many_pixels", detail)
+    # Packets come in decoding order, frames are shown in the order of their pts. AVI has no pts (what libav says there
+    # is a guess), so the order of its packets has to do.
+    if opened.kind is sniff.AVI:
+        seen = [Seen(None, s.dts, s.duration, s.is_key) for s in seen]
+    elif all(s.pts is not None for s in seen):
+        seen = sorted(seen, key=lambda s: s.pts or 0)
+    reading = pixels.reading(frame, still=opened.kind.is_image)
+    return video_facts(stream, frame, reading, index.build(seen, source.time_base(stream), stream.guessed_rate))
+
+
+def _audio(stream: AudioStream, seen: list[Seen]) -> AudioFacts:
+    context = stream.codec_context
+    ends = [s.pts + (s.duration or 0) for s in seen if s.pts is not None]
+    starts = [s.pts for s in seen if s.pts is not None]
+    ticks = max(ends) - max(0, min(starts)) if ends else sum(s.duration or 0 for s in seen)
+    return AudioFacts(
+        codec=context.codec.canonical_name,
+        sample_rate_hz=context.sample_rate,
+        channels=context.layout.nb_channels,
+        layout=context.layout.name,
+        duration_s=max(0, ticks) * source.time_base(stream),
+    )
