@@ -1,0 +1,245 @@
+"""The one-machine farm: everything a studio runs on a fleet, as child processes of one command on one folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+import farm
+from farm.embedded import address, first_start, process
+from farm.embedded.address import Address
+from farm.embedded.services import Service, hold, start_postgres, start_valkey
+from farm.embedded.supervisor import App, Running, Supervisor
+from farm.errors import Rejected, Transient
+from farm.settings import FarmSettings
+
+PORT = 8700
+API_READY_S = 90.0
+STAGES = {"postgres": 0, "valkey": 1, "api": 2, "control": 3, "worker": 3}
+"""What ends together; higher numbers first."""
+
+
+class EmbeddedFarm:
+    """Postgres, Valkey, API, control and workers on one data folder.
+
+    Each of DATABASE_URL, BROKER_URL and STORAGE_URL that is set in `environment` is used instead of an own service.
+    port None: 8700 when free, else any. Only one farm at a time may hold a folder.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        workers: int = 1,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        file_roots: Sequence[Path] = (),
+        say: Callable[[str], None] = lambda line: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data_dir = data_dir.expanduser().resolve()
+        self.logs = self.data_dir / "logs"
+        self._workers = workers
+        self._host = host
+        self._port = port
+        self._file_roots = tuple(file_roots)
+        self._say = say
+        self._environment = dict(os.environ if environment is None else environment)
+        self._supervisor = Supervisor(say)
+        self._watch: threading.Thread | None = None
+        self._lock: IO[bytes] | None = None
+        self.address: Address | None = None
+
+    def __enter__(self) -> Address:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Address:
+        """Bring everything up and return once the API answers. Raises Rejected (folder or port in use), Transient (a
+        child does not come up; its log's end is in the message); nothing is left running then."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(self.data_dir)
+        try:
+            return self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> Address:
+        port = self._choose_port()
+        environment = self._services()
+        self._say("preparing the database")
+        settings = FarmSettings.model_validate({name.lower(): value for name, value in environment.items()})
+        key = first_start.prepare(settings, address.read(self.data_dir), environment, self.logs, self._say)
+
+        shown = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
+        url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        environment |= {"DUBFARM_API_HOST": self._host, "DUBFARM_API_PORT": str(port)}
+        self._say("starting the API")
+        self._app("api", ["-m", "api"], environment, ((signal.SIGTERM, 10.0),))
+        self._app("control", ["-m", "workers", "--control"], environment, ((signal.SIGTERM, 10.0),))
+        for number in range(1, self._workers + 1):
+            self._app(f"worker-{number}", ["-m", "workers"], self._for_worker(environment, number), WORKER_STOP)
+        self._watch = threading.Thread(target=self._supervisor.watch, name="supervisor", daemon=True)
+        self._watch.start()
+        self._wait_for_api(url)
+        self.address = Address(
+            url, key, os.getpid(), environment["DATABASE_URL"], environment["BROKER_URL"], environment["STORAGE_URL"]
+        )
+        address.write(self.data_dir, self.address)
+        return self.address
+
+    def wait(self) -> None:
+        """Until SIGINT or SIGTERM; then end everything. A second signal hastens. From the main thread only."""
+        asked = threading.Event()
+
+        def on_signal(_number: int, _frame: object) -> None:
+            if asked.is_set():
+                self.hasten()
+            asked.set()
+
+        earlier = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            asked.wait()
+            self._say("stopping: workers hand back their chunks first (once more to hasten)")
+            self.stop()
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def hasten(self) -> None:
+        """Do not wait for anybody any more while stopping."""
+        self._supervisor.hasten.set()
+
+    def stop(self) -> None:
+        """Workers first and softly, then API, Valkey, Postgres; bounded. Harmless to call twice."""
+        self._supervisor.stop()
+        if self._watch is not None:
+            self._watch.join()
+            self._watch = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _services(self) -> dict[str, str]:
+        """The children's environment, with our own Postgres, Valkey and folder where nothing else is named."""
+        environment = {name: value for name, value in self._environment.items() if not name.startswith("PG")}
+        if not environment.get("DATABASE_URL"):
+            self._say("starting Postgres")
+            environment["DATABASE_URL"] = self._service("postgres", start_postgres)
+        if not environment.get("BROKER_URL"):
+            self._say("starting Valkey")
+            environment["BROKER_URL"] = self._service("valkey", start_valkey)
+        if not environment.get("STORAGE_URL"):
+            blobs = self.data_dir / "blobs"
+            blobs.mkdir(exist_ok=True)
+            environment["STORAGE_URL"] = blobs.as_uri()
+        inputs = self.data_dir / "inputs"
+        inputs.mkdir(exist_ok=True)
+        roots = [str(root.expanduser().resolve()) for root in (inputs, *self._file_roots)]
+        environment.setdefault("DUBFARM_INPUT_SCHEMES", '["https", "s3", "file"]')
+        environment.setdefault("DUBFARM_INPUT_FILE_ROOTS", _json(roots))
+        # The package may lie in a folder that is not installed; children run elsewhere, where nothing can shadow it.
+        package = str(Path(farm.__file__).resolve().parent.parent)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
+        return environment
+
+    def _service(self, name: str, start: Callable[..., Service]) -> str:
+        """Start one and keep it running: always on the same port, which the other children know."""
+        folder, log = self.data_dir / name, self.logs / f"{name}.log"
+        first: list[Service] = []
+
+        def again() -> Running:
+            service = start(folder, port=first[0].port if first else None, log=log)
+            first.append(service)
+            return service
+
+        self._supervisor.add(name, again, STAGES[name])
+        return first[0].url
+
+    def _app(
+        self, name: str, arguments: list[str], environment: Mapping[str, str], stop: Sequence[tuple[int, float]]
+    ) -> None:
+        def start() -> Running:
+            popen = process.spawn(
+                [sys.executable, *arguments], self.logs / f"{name}.log", env=environment, cwd=self.data_dir
+            )
+            return App(popen, stop)
+
+        self._supervisor.add(name, start, STAGES[name.split("-")[0]])
+
+    def _for_worker(self, environment: Mapping[str, str], number: int) -> dict[str, str]:
+        """One worker's share of the machine, and a cache of its own."""
+        threads = max(1, (os.cpu_count() or 1) // self._workers)
+        shares = {
+            "OMP_NUM_THREADS": str(threads),
+            "DUBFARM_WORKER_THREADS": str(threads),
+            "DUBFARM_WORKER_CACHE_DIR": str(self.data_dir / "cache" / f"worker-{number}"),
+        }
+        return {**shares, **environment}  # what the user says himself wins
+
+    def _choose_port(self) -> int:
+        if self._port is not None:
+            if not _is_free(self._host, self._port):
+                raise Rejected("port_in_use", f"port {self._port} on {self._host} is taken; choose another with --port")
+            return self._port
+        return PORT if _is_free(self._host, PORT) else process.free_port()
+
+    def _wait_for_api(self, url: str) -> None:
+        deadline = time.monotonic() + API_READY_S
+        while time.monotonic() < deadline and self._supervisor.deaths("api") < 3:
+            try:
+                if httpx.get(f"{url}/readyz", timeout=5).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        raise process.not_started("The API", self.logs / "api.log")
+
+
+WORKER_STOP = ((signal.SIGTERM, 20.0),)
+
+
+def _hold(data_dir: Path) -> IO[bytes]:
+    """The folder's lock. Tried again for a moment: `address.is_held` takes it for an instant to look."""
+    deadline = time.monotonic() + 1.0
+    while True:
+        try:
+            return hold(data_dir / address.LOCK, "farm")
+        except Rejected:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if isinstance(error, socket.gaierror):
+                raise Rejected("host_unknown", f"--host {host}: {error}") from None
+            return False
+    return True
+
+
+def _json(values: Sequence[str]) -> str:
+    import json
+
+    return json.dumps(values)
+
+
+__all__ = ["Address", "EmbeddedFarm", "Rejected", "Transient"]
