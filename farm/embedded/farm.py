@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -80,7 +81,12 @@ class EmbeddedFarm:
         port = self._choose_port()
         environment = self._services()
         self._say("preparing the database")
-        settings = FarmSettings.model_validate({name.lower(): value for name, value in environment.items()})
+        settings = FarmSettings(
+            database_url=environment["DATABASE_URL"],
+            broker_url=environment["BROKER_URL"],
+            storage_url=environment["STORAGE_URL"],
+            storage_endpoint_url=environment.get("STORAGE_ENDPOINT_URL"),
+        )
         key = first_start.prepare(settings, address.read(self.data_dir), environment, self.logs, self._say)
 
         shown = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
@@ -149,7 +155,7 @@ class EmbeddedFarm:
         inputs.mkdir(exist_ok=True)
         roots = [str(root.expanduser().resolve()) for root in (inputs, *self._file_roots)]
         environment.setdefault("DUBFARM_INPUT_SCHEMES", '["https", "s3", "file"]')
-        environment.setdefault("DUBFARM_INPUT_FILE_ROOTS", _json(roots))
+        environment.setdefault("DUBFARM_INPUT_FILE_ROOTS", json.dumps(roots))
         # The package may lie in a folder that is not installed; children run elsewhere, where nothing can shadow it.
         package = str(Path(farm.__file__).resolve().parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
@@ -234,12 +240,6 @@ def _is_free(host: str, port: int) -> bool:
                 raise Rejected("host_unknown", f"--host {host}: {error}") from None
             return False
     return True
-
-
-def _json(values: Sequence[str]) -> str:
-    import json
-
-    return json.dumps(values)
 
 
 __all__ = ["Address", "EmbeddedFarm", "Rejected", "Transient"]

@@ -1,0 +1,78 @@
+"""`dubfarm`: the command's tree, and the one place where errors become exit codes. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import Abort, Exit as TyperExit, TyperException, UsageError
+
+from farm import __version__
+from farm.cli import batches, demo, doctor, dubbing, fleet, jobs, keys, models, up
+from farm.cli.exits import Exit, Failed, explained
+from farm.cli.terminal import terminal
+
+app = typer.Typer(
+    name="dubfarm",
+    help="The render farm for visual dubbing: new voice in, lips that follow it out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 a job failed, 2 usage, 3 key refused, 4 time-out, 5 farm not reachable or broken.",
+)
+app.command("up")(up.up)
+app.command("demo")(demo.demo)
+app.command("dub")(dubbing.dub)
+app.command("animate")(dubbing.animate)
+app.add_typer(batches.app, name="batch")
+app.add_typer(jobs.app, name="job")
+app.add_typer(models.app, name="models")
+app.command("workers")(fleet.workers)
+app.add_typer(keys.app, name="keys")
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    if version:
+        print(f"dubfarm {__version__}")
+        raise TyperExit(0)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit code. Errors are told without a traceback (DUBFARM_DEBUG=1 shows it)."""
+    terminal.begin("--json" in arguments)
+    try:
+        code = app(list(arguments), standalone_mode=False)
+        return int(code) if isinstance(code, int) else Exit.OK
+    except TyperExit as error:
+        return error.exit_code
+    except UsageError as error:
+        if not terminal.json:
+            error.show()
+        terminal.json and terminal.fail(Failed(Exit.USAGE, "usage", error.format_message()))
+        return Exit.USAGE
+    except TyperException as error:
+        terminal.fail(Failed(Exit.USAGE, "usage", error.format_message()))
+        return Exit.USAGE
+    except (Abort, KeyboardInterrupt):
+        terminal.fail(Failed(Exit.INTERRUPTED, "interrupted", "interrupted"))
+        return Exit.INTERRUPTED
+    except Exception as error:
+        failed = explained(error)
+        if failed is None or os.environ.get("DUBFARM_DEBUG"):
+            raise
+        terminal.fail(failed)
+        return failed.exit_code
+
+
+def main() -> None:
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.OK
+    sys.exit(code)

@@ -1,0 +1,24 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Server = Annotated[
+    str | None,
+    typer.Option("--server", envvar="DUBFARM_URL", help="The farm's address; without it, the farm on this machine."),
+]
+Key = Annotated[
+    str | None, typer.Option("--key", envvar="DUBFARM_KEY", help="API key; without it, the local farm's own.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output and nothing else.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", envvar="DUBFARM_DATA", help="The embedded farm's folder [default: ~/.local/share/dubfarm]."),
+]
+TimeOut = Annotated[
+    float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up waiting (exit 4); work goes on.")
+]
