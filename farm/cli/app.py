@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from typer.exceptions import Abort, Exit as TyperExit, TyperException, UsageError
+from typer.exceptions import Abort, TyperException
+from typer.exceptions import Exit as TyperExit
 
 from farm import __version__
 from farm.cli import batches, demo, doctor, dubbing, fleet, jobs, keys, models, up
@@ -45,17 +46,16 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code. Errors are told without a traceback (DUBFARM_DEBUG=1 shows it)."""
     terminal.begin("--json" in arguments)
     try:
-        code = app(list(arguments), standalone_mode=False)
+        code = app(list(arguments), prog_name="dubfarm", standalone_mode=False)
         return int(code) if isinstance(code, int) else Exit.OK
     except TyperExit as error:
         return error.exit_code
-    except UsageError as error:
-        if not terminal.json:
-            error.show()
-        terminal.json and terminal.fail(Failed(Exit.USAGE, "usage", error.format_message()))
-        return Exit.USAGE
     except TyperException as error:
-        terminal.fail(Failed(Exit.USAGE, "usage", error.format_message()))
+        show = getattr(error, "show", None)  # a mistake in the arguments shows the command's usage too
+        if terminal.json or show is None:
+            terminal.fail(Failed(Exit.USAGE, "usage", error.format_message()))
+        else:
+            show()
         return Exit.USAGE
     except (Abort, KeyboardInterrupt):
         terminal.fail(Failed(Exit.INTERRUPTED, "interrupted", "interrupted"))

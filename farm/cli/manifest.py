@@ -1,4 +1,4 @@
-"""MANIFEST.jsonl: one item of a batch a line, as docs/api.md writes it; media may be plain paths beside the manifest."""
+"""MANIFEST.jsonl: an item a line, as docs/api.md writes it; media may be plain paths beside the manifest."""
 
 from __future__ import annotations
 

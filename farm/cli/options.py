@@ -17,7 +17,9 @@ Key = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: JSON on standard output and nothing else.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", envvar="DUBFARM_DATA", help="The embedded farm's folder [default: ~/.local/share/dubfarm]."),
+    typer.Option(
+        "--data", envvar="DUBFARM_DATA", help="The embedded farm's folder.", show_default="~/.local/share/dubfarm"
+    ),
 ]
 TimeOut = Annotated[
     float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up waiting (exit 4); work goes on.")

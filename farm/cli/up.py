@@ -17,13 +17,17 @@ from farm.embedded import address
 def up(
     data: options.Data = None,
     workers: Annotated[int, typer.Option(min=0, help="Render workers on this machine.")] = 1,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The API's port [default: 8700 if free].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The API's port.", show_default="8700 if free")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; others than 127.0.0.1 open it to the net.")] = (
         "127.0.0.1"
     ),
     files: Annotated[
         list[Path] | None,
-        typer.Option("--files", help="Folder that file:// uris may name (repeat for more).", exists=True, file_okay=False),
+        typer.Option(
+            "--files", help="Folder that file:// uris may name (repeat for more).", exists=True, file_okay=False
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:

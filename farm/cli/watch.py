@@ -36,7 +36,7 @@ class _Over:
 
 
 def _timed(watch: Callable[[], Iterator[Event]], timeout_s: float | None, what: str) -> Iterator[Event]:
-    """Events from a thread of their own, so that a silent stream can neither outlast the time-out nor hold up Ctrl-C."""
+    """Events from a thread of their own, so that a silent stream neither outlasts the time-out nor holds up Ctrl-C."""
     events: queue.Queue[Event | _Over] = queue.Queue()
 
     def follow() -> None:
@@ -44,7 +44,7 @@ def _timed(watch: Callable[[], Iterator[Event]], timeout_s: float | None, what: 
             for event in watch():
                 events.put(event)
             events.put(_Over(None))
-        except BaseException as error:  # noqa: BLE001 - raised again by the reader
+        except BaseException as error:
             events.put(_Over(error))
 
     threading.Thread(target=follow, name="watch", daemon=True).start()

@@ -1,0 +1,150 @@
+"""`dubfarm job …`: one item of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farm.cli import options, watch
+from farm.cli.batches import file_name, frames
+from farm.cli.connect import client
+from farm.cli.dubbing import download as download_one
+from farm.cli.dubbing import failure
+from farm.cli.terminal import terminal
+from farm.client import Chunk, Client, Job
+
+app = typer.Typer(help="Jobs: what became of one item.", no_args_is_help=True)
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id (job_…).")]
+
+
+@app.command("list")
+def list_(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's id (bat_…).")],
+    status: Annotated[str | None, typer.Option(help="Only those with this status.")] = None,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """The jobs of a batch."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = list(farm.jobs(batch, status=status))
+    terminal.answer(found)
+    rows = [(j.id, j.custom_id, j.kind, j.status, j.phase or "", frames(j), _reason(j)) for j in found]
+    terminal.table(("job", "item", "kind", "status", "phase", "frames", "reason"), rows, "no jobs")
+
+
+@app.command()
+def show(
+    job: JobId,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """A job with its chunks and their attempts."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = farm.job(job)
+        chunks = list(farm.chunks(job))
+    terminal.answer({"job": found, "chunks": chunks})
+    terminal.say(f"{found.id} {found.custom_id} ({found.kind}) [bold]{found.status}[/bold] {frames(found)}")
+    if reason := _reason(found):
+        terminal.say(f"  {reason}")
+    if found.output:
+        terminal.say(f"  {found.output.frames} frames, {found.output.duration_s:.2f} s, {found.output.uri}")
+    rows = [(c.work, f"{c.start}-{c.stop}", c.status, len(c.attempts), _last_attempt(c)) for c in chunks]
+    terminal.table(("work", "frames", "status", "attempts", "last attempt"), rows, "not planned yet")
+
+
+@app.command("watch")
+def watch_(
+    job: JobId,
+    timeout: options.TimeOut = None,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Live progress until the job is over (with --json: an event a line). Exit 1 when it did not succeed."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = watch.job(farm, job, timeout, lines=True)
+    if found.status != "succeeded":
+        raise failure(found)
+    terminal.say(f"{found.id} succeeded; get it with: dubfarm job download {found.id}")
+
+
+@app.command()
+def cancel(
+    job: JobId,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Cancel it."""
+    _act(lambda farm: farm.cancel_job(job), server, key, data, json)
+
+
+@app.command()
+def retry(
+    job: JobId,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Run a failed job again; finished chunks are kept."""
+    _act(lambda farm: farm.retry_job(job), server, key, data, json)
+
+
+@app.command()
+def download(
+    job: JobId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File or folder.", show_default="CUSTOM_ID.mp4 here")
+    ] = None,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """The finished file, checked by its SHA-256; goes on where a cut-off download stopped."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = farm.job(job)
+        if found.output is None:
+            if found.is_terminal:
+                raise failure(found)
+            terminal.note(f"{job} is {found.status}; waiting is: dubfarm job watch {job}")
+        name = f"{file_name(found.custom_id)}.mp4"
+        dest = Path(name) if output is None else output / name if output.is_dir() else output
+        download_one(farm, found, dest)
+    terminal.answer({"job": found, "path": dest.resolve()})
+    terminal.say(str(dest))
+
+
+def _act(
+    action: Callable[[Client], Job], server: str | None, key: str | None, data: Path | None, as_json: bool
+) -> None:
+    terminal.begin(as_json)
+    with client(server, key, data) as farm:
+        found = action(farm)
+    terminal.answer(found)
+    terminal.say(f"{found.id} {found.status}")
+
+
+def _reason(job: Job) -> str:
+    return job.error.detail if job.error else job.waiting_reason or ""
+
+
+def _last_attempt(chunk: Chunk) -> str:
+    if not chunk.attempts:
+        return ""
+    last = chunk.attempts[-1]
+    return " ".join(part for part in (last.worker_id, last.reason, last.code, last.detail) if part)

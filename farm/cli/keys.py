@@ -1,0 +1,70 @@
+"""`dubfarm keys …`: API keys of your tenant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from farm.cli import options
+from farm.cli.connect import client
+from farm.cli.exits import usage
+from farm.cli.terminal import terminal
+from farm.domain.tenant import Scope
+
+app = typer.Typer(help="API keys: make, list, revoke (needs a key with the admin scope).", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what it is for.")],
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="What it may do; repeat for more.", show_default="submit and read")
+    ] = None,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Make a key. It is shown this once; the farm keeps only its hash."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        made = farm.create_key(name, [s.value for s in scope or (Scope.SUBMIT, Scope.READ)])
+    terminal.answer(made)
+    terminal.say(made.secret)
+    terminal.note(f"{made.key.id}, scopes {', '.join(made.key.scopes)}; it is not shown again")
+
+
+@app.command("list")
+def list_(
+    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
+) -> None:
+    """Keys by their public prefix."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = list(farm.keys())
+    terminal.answer(found)
+    rows = [
+        (k.id, k.name, k.prefix, ", ".join(k.scopes), f"{k.created_at:%Y-%m-%d}", "revoked" if k.revoked_at else "")
+        for k in found
+    ]
+    terminal.table(("key", "name", "prefix", "scopes", "created", ""), rows, "no keys")
+
+
+@app.command()
+def revoke(
+    which: Annotated[str, typer.Argument(metavar="KEY", help="Its id (key_…) or public prefix.")],
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """End a key at once."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = next((made for made in list(farm.keys()) if which in (made.id, made.prefix)), None)
+        if found is None:
+            raise usage("key_unknown", f"no key {which}; dubfarm keys list shows them")
+        farm.revoke_key(found.id)
+    terminal.answer({"revoked": found.id})
+    terminal.say(f"{found.name} ({found.prefix}) is revoked")
