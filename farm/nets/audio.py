@@ -17,7 +17,7 @@ REDUCTION = 8
 class SqueezeExcite(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        squeezed = max(1, channels // REDUCTION)
+        squeezed = max(4, channels // REDUCTION)  # fewer units could all be dead; officially 4 is the least
         self.fc = nn.Sequential(nn.Linear(channels, squeezed), nn.ReLU(), nn.Linear(squeezed, channels), nn.Sigmoid())
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

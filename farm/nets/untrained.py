@@ -16,7 +16,7 @@ from farm.nets.networks import Networks, build
 from farm.nets.sizes import MEL_BINS, MEL_FRAMES, Sizes
 from farm.nets.style import style, style_parts
 
-BATCH = 8
+BATCH = 16
 REACH = 0.4
 """How far one standard deviation of any one code moves the modulations, whose middle is 1."""
 CONTRAST = 0.5
@@ -57,7 +57,10 @@ def _smooth(channels: int, height: int, width: int) -> Tensor:
 
 
 def _calibrate_norms(network: nn.Module, x: Tensor) -> None:
-    """Batch norms take the statistics of x itself; the network is left in eval mode."""
+    """Batch norms take the statistics of x itself; the network is left in eval mode.
+
+    Variances are shared by a layer's channels: one that hardly moves on so few inputs would be blown up on others.
+    """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     network.eval()
     for norm in norms:
@@ -66,6 +69,8 @@ def _calibrate_norms(network: nn.Module, x: Tensor) -> None:
     network(x)
     for norm in norms:
         norm.momentum = 0.1
+        assert norm.running_var is not None
+        norm.running_var.fill_(norm.running_var.mean())
     network.eval()
 
 
@@ -83,12 +88,14 @@ def _calibrate_generator(made: Networks, pictures_B3SS: Tensor, mel_B1FT: Tensor
     codes = made.motion(pictures_B3SS)
     lip_BL = made.audio(mel_B1FT)[1]
     style_BD = style(appearance_BA, lip_BL, codes.expression, codes.eye, codes.pose)
+    middle_D = style_BD.mean(dim=0)
     made.appearance.conv1x1.weight.div_(map_BCMM.std())
     for module in made.generator.modules():
         if isinstance(module, Modulation):
             for part in style_parts(made.sizes).values():
-                length = style_BD[:, part].square().sum(dim=1).mean().sqrt()
+                length = (style_BD - middle_D)[:, part].square().sum(dim=1).mean().sqrt()
                 module.weight[:, part].mul_(REACH / (length * module.gain))
+            module.bias.sub_(F.linear(middle_D * module.gain, module.weight))
     _calibrate_contrast(made.generator, style_BD, made.appearance(pictures_B3SS)[1])
 
 

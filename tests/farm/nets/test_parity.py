@@ -1,0 +1,83 @@
+"""The networks compute what the authors' do, through the importer (../../fixtures/pdfgc/networks.npz)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from farm.domain.factor import Factor
+from farm.nets.bundle import Bundle
+from farm.nets.style import style
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "pdfgc" / "networks.npz"
+FEATURES = (
+    "app_vec",
+    "app_map",
+    "app_cls",
+    "unified",
+    "pose",
+    "eye",
+    "emo",
+    "mouth512",
+    "mouth500",
+    "aud512",
+    "aud500",
+)
+
+
+@pytest.fixture(scope="module")
+def results(official_bundle: Bundle) -> dict[str, Tensor]:
+    nets, gains = official_bundle.networks, official_bundle.gains
+    assert gains[Factor.GAZE] == gains[Factor.BLINK]
+    with torch.inference_mode():
+        appearance, app_map = nets.appearance(_uniform(1, (2, 3, 224, 224), -1))
+        codes = nets.motion(_uniform(2, (2, 3, 224, 224), -1))
+        audio, lip = nets.audio(_uniform(3, (2, 1, 80, 20), 0))
+        style_BD = style(
+            appearance,
+            lip * gains[Factor.LIP],
+            codes.expression * gains[Factor.EXPRESSION],
+            codes.eye * gains[Factor.GAZE],
+            codes.pose * gains[Factor.POSE],
+        )
+        image = nets.generator(style_BD, app_map)
+        return {
+            "app_vec": appearance,
+            "app_map": app_map,
+            "app_cls": nets.appearance.identity_logits(appearance)[:, :64],
+            "unified": codes.unified,
+            "pose": codes.pose,
+            "eye": codes.eye,
+            "emo": codes.expression,
+            "mouth512": codes.lip512,
+            "mouth500": codes.lip,
+            "aud512": audio,
+            "aud500": lip,
+            "style": style_BD,
+            "image": image,
+        }
+
+
+@pytest.mark.parametrize("name", [*FEATURES, "style"])
+def test_features_are_the_authors(results: dict[str, Tensor], name: str) -> None:
+    expected = torch.from_numpy(np.load(FIXTURE)[name])
+    error = torch.linalg.vector_norm(results[name] - expected) / torch.linalg.vector_norm(expected)
+    assert results[name].shape == expected.shape
+    assert error <= 1e-4
+
+
+def test_image_is_the_authors(results: dict[str, Tensor]) -> None:
+    fixture = np.load(FIXTURE)
+    image = results["image"]
+    assert image.shape == (2, 3, 224, 224)
+    assert (image[:, :, ::4, ::4] - torch.from_numpy(fixture["image_s4"])).abs().max() <= 1e-3
+    sums = [image.double().sum().item(), image.double().abs().sum().item()]
+    assert np.abs(np.array(sums) - fixture["image_sum"]).max() <= 1e-5 * image.numel()
+
+
+def _uniform(seed: int, shape: tuple[int, ...], low: float) -> Tensor:
+    return torch.from_numpy(np.random.RandomState(seed).uniform(low, 1, shape).astype(np.float32))
