@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from farm.domain.job import OutputSetting
+from farm.media import colors, pixels
 from farm.media.frame import Frame, PictureFormat
+
+THREADS: Final = 4  # x264's bytes depend on the number of its threads, so that it cannot be the machine's
+KEY_EVERY_S: Final = 4
+MAX_TIMESCALE: Final = 2**31 - 1
+FALLBACK_TIMESCALE: Final = 90_000
 
 
 @dataclass(frozen=True)
@@ -20,12 +35,36 @@ class VideoTags:
     color_transfer: str = "unknown"
 
 
+@dataclass(frozen=True)
+class Clock:
+    """The clock of an mp4 video track. mp4 counts in whole 1/timescale seconds, where ours may count in thirds of one.
+
+    Exact, but for time bases with more than 31 bits below the line (averages of long videos of changing rate): those
+    are rounded to 1/90000 s.
+    """
+
+    time_base: Fraction
+
+    @property
+    def timescale(self) -> int:
+        return self.time_base.denominator if self.time_base.denominator <= MAX_TIMESCALE else FALLBACK_TIMESCALE
+
+    @property
+    def tick_s(self) -> Fraction:
+        return Fraction(1, self.timescale)
+
+    def ticks(self, pts: int) -> int:
+        return round(pts * self.time_base * self.timescale)
+
+
 class SegmentEncoder:
     """Encodes the frames of one chunk to an mp4 segment that starts with an IDR picture and refers to nothing before.
 
-    time_base: seconds a tick of the frames' pts; frame_rate: for rate control and players' display only.
+    time_base: seconds a tick of the frames' pts; frame_rate: for rate control and players' display only. The segment's
+    own clock starts at its first frame.
     Output is 4:2:0 in the picture's depth (players show little else): 4:2:2 and 4:4:4 chroma is averaged down, luma is
-    untouched. Odd sizes are padded by one row or column of repeated samples, as 4:2:0 streams cannot crop by one.
+    untouched. Odd sizes are padded by one row or column of repeated samples, as 4:2:0 streams cannot crop by one: the
+    file is then one pixel wider or taller than the source. Range, colours and sample aspect are the source's.
     """
 
     def __init__(
@@ -37,16 +76,116 @@ class SegmentEncoder:
         output: OutputSetting,
         tags: VideoTags = VideoTags(),
     ) -> None:
-        raise NotImplementedError
+        self._path = path
+        self._picture = picture
+        self._clock = Clock(time_base)
+        self._format = "yuv420p" if picture.bit_depth == 8 else "yuv420p10le"
+        self._width, self._height = even(picture.width), even(picture.height)
+        self._first: int | None = None
+        self._last = -1
+        self._packets = 0
+        options = {"video_track_timescale": str(self._clock.timescale), "fflags": "+bitexact"}
+        self._container: OutputContainer = av.open(str(path), "w", format="mp4", container_options=options)
+        steady = (1 / frame_rate / time_base).denominator == 1
+        self._stream = self._add_stream(frame_rate, steady, output, tags)
 
     def add(self, frame: Frame) -> None:
         """Encode the next frame; its pts must be greater than the last one's."""
-        raise NotImplementedError
+        at = self._clock.ticks(frame.pts)
+        if self._first is None:
+            self._first = at
+        at -= self._first
+        if at <= self._last:
+            raise ValueError(f"frame {frame.index} is not later than the one before")
+        self._last = at
+        picture = self._filled(frame)
+        picture.pts, picture.time_base = at, self._clock.tick_s
+        self._mux(picture)
 
     def close(self) -> int:
-        """Finish the file; the number of frames in it."""
-        raise NotImplementedError
+        """Finish the file; the number of frames in it. A segment without frames is an error."""
+        if self._first is None:
+            self.abort()
+            raise ValueError("a segment needs at least one frame")
+        self._mux(None)
+        self._container.close()
+        return self._packets
 
     def abort(self) -> None:
         """Give up: close what is open and remove the file."""
-        raise NotImplementedError
+        try:
+            self._container.close()
+        finally:
+            self._path.unlink(missing_ok=True)
+
+    def _mux(self, picture: VideoFrame | None) -> None:
+        for packet in self._stream.encode(picture):
+            self._packets += 1
+            self._container.mux(packet)
+
+    def _add_stream(self, frame_rate: Fraction, steady: bool, output: OutputSetting, tags: VideoTags) -> VideoStream:
+        key_every = max(1, round(frame_rate * KEY_EVERY_S))
+        codec, options, tag = _encoder(output, key_every, steady)
+        # Encoders keep the rate in 32 bits; it only steers them.
+        stream: Any = self._container.add_stream(codec, rate=frame_rate.limit_denominator(1001), options=options)
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = self._width, self._height, self._format
+        context.time_base = self._clock.tick_s
+        context.gop_size = key_every
+        if tag:
+            context.codec_tag = tag
+        context.sample_aspect_ratio = tags.sample_aspect.limit_denominator(65535)
+        context.color_range = pixels.JPEG if self._picture.full_range else pixels.MPEG
+        space = colors.SPACES.get(tags.color_space, 2)
+        if space != 2 and space not in colors.spaces_of(self._picture.matrix):
+            space = colors.MATRIX_SPACES[self._picture.matrix]  # the source was RGB; its planes are not
+        context.colorspace = space
+        context.color_primaries = colors.PRIMARIES.get(tags.color_primaries, 2)
+        context.color_trc = colors.TRANSFERS.get(tags.color_transfer, 2)
+        return stream
+
+    def _filled(self, frame: Frame) -> VideoFrame:
+        picture = VideoFrame(self._width, self._height, self._format)
+        chroma = (self._height // 2, self._width // 2)
+        shapes = ((self._height, self._width), chroma, chroma)
+        x, y = self._picture.chroma_x, self._picture.chroma_y
+        planes = (frame.y, halved(frame.u, not x, not y), halved(frame.v, not x, not y))
+        for plane, samples, shape in zip(picture.planes, planes, shapes, strict=True):
+            dest = pixels.view(plane, *shape, self._picture.bit_depth)
+            height, width = samples.shape
+            dest[:height, :width] = samples
+            dest[:height, width:] = samples[:, -1:]
+            dest[height:] = dest[height - 1]
+        return picture
+
+
+def even(side: int) -> int:
+    """The side of the encoded picture: odd ones gain a row or column."""
+    return side + side % 2
+
+
+def halved(plane: NDArray[Any], across: bool, down: bool) -> NDArray[Any]:
+    """Chroma averaged down, rounding to nearest: across by (1 2 1)/4 on even columns (left siting), down by pairs."""
+    kind = plane.dtype
+    if across:
+        wide = np.pad(plane.astype(np.uint32), ((0, 0), (1, 1)), mode="edge")
+        plane = ((wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:] + 2) >> 2)[:, ::2].astype(kind)
+    if down:
+        tall = np.pad(plane.astype(np.uint32), ((0, plane.shape[0] % 2), (0, 0)), mode="edge")
+        plane = ((tall[::2] + tall[1::2] + 1) >> 1).astype(kind)
+    return plane
+
+
+def _encoder(output: OutputSetting, key_every: int, steady: bool) -> tuple[str, dict[str, str], str | None]:
+    """Encoder name, its options, and the mp4 sample entry where players insist on one."""
+    crf = str(output.crf)
+    if output.video_codec == "h264":
+        x264 = f"threads={THREADS}:open-gop=0" + (":force-cfr=1" if steady else "")
+        return "libx264", {"crf": crf, "preset": "medium", "x264-params": x264}, None
+    if output.video_codec == "hevc":
+        x265 = f"log-level=none:info=0:open-gop=0:frame-threads=2:pools={THREADS}:keyint={key_every}"
+        return "libx265", {"crf": crf, "preset": "fast", "x265-params": x265}, "hvc1"
+    if output.video_codec == "av1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
+        return "libsvtav1", {"crf": crf, "preset": "8", "svtav1-params": f"lp={THREADS}:irefresh-type=2"}, None
+    raise ValueError(f"no encoder for {output.video_codec}")

@@ -108,6 +108,6 @@ def _audio(stream: AudioStream, seen: list[Seen]) -> AudioFacts:
         codec=context.codec.canonical_name,
         sample_rate_hz=context.sample_rate,
         channels=context.layout.nb_channels,
-        layout=context.layout.name,
+        layout=source.layout(context),
         duration_s=max(0, ticks) * source.time_base(stream),
     )

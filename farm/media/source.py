@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -125,10 +126,10 @@ def _readable(path: Path, kind: Kind) -> str:
         return "0 frames"
 
 
-def packets(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[av.Packet]:
+def packets(container: InputContainer, *streams: VideoStream | AudioStream) -> Iterator[av.Packet]:
     """Packets with content until the file ends or breaks."""
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux(*streams):
             if packet.size and not packet.is_discard:
                 yield packet
     except FFmpegError as error:
@@ -140,3 +141,9 @@ def time_base(stream: VideoStream | AudioStream) -> Fraction:
     """Seconds a tick of the stream's timestamps."""
     assert stream.time_base is not None, "demuxers set it"
     return stream.time_base
+
+
+def layout(context: AudioCodecContext) -> str:
+    """The channel layout's name; wav files often tell a count only, which for one and two means the usual."""
+    count = context.layout.nb_channels
+    return {1: "mono", 2: "stereo"}.get(count, context.layout.name)
