@@ -35,7 +35,7 @@ MOST_BLENDED: Final = 8
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Gain = Annotated[
     float | None,
-    Field(None, ge=0, le=5, allow_inf_nan=False, description="Strength of the code; left out: the bundle's own gain."),
+    Field(ge=0, le=5, allow_inf_nan=False, description="Strength of the code; left out: the bundle's own gain."),
 ]
 
 
@@ -52,7 +52,7 @@ class MediaBody(Strict):
         extra="forbid", strict=True, json_schema_extra={"examples": [{"uri": "https://example.com/interview.mp4"}]}
     )
     uri: Annotated[Text, StringConstraints(min_length=1, max_length=2048)] | None = Field(
-        None, description="`https://…`, `s3://bucket/key`, or `file:///…` (embedded farm only)."
+        default=None, description="`https://…`, `s3://bucket/key`, or `file:///…` (embedded farm only)."
     )
     asset_id: Annotated[str, StringConstraints(pattern=r"^ast_[0-9a-f]{32}$")] | None = None
 
@@ -92,7 +92,7 @@ class VideoDriven(Strict):
 
 class Weighted(Strict):
     video: MediaBody
-    weight: float = Field(1.0, ge=-2, le=2, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=-2, le=2, allow_inf_nan=False)
 
 
 class Blended(Strict):
@@ -178,7 +178,7 @@ class FactorsBody(Strict):
 class FaceAt(Strict):
     """The face at a point (pixels of the shown picture, from the top left) of a frame."""
 
-    frame: int = Field(0, ge=0, le=10_000_000)
+    frame: int = Field(default=0, ge=0, le=10_000_000)
     point: list[Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]] = Field(min_length=2, max_length=2)
 
 
@@ -213,9 +213,9 @@ def _face(value: object) -> FaceSetting:
 class OutputBody(Strict):
     container: Literal["mp4"] = "mp4"
     video_codec: Literal["h264", "hevc", "av1"] = "h264"
-    crf: int = Field(18, ge=0, le=63, description="Lower is better and larger; at most 51 for h264 and hevc.")
+    crf: int = Field(default=18, ge=0, le=63, description="Lower is better and larger; at most 51 for h264 and hevc.")
     destination: Annotated[Text, StringConstraints(max_length=2048, pattern=r"^s3://[^/\x00]+/[^\x00]+$")] | None = (
-        Field(None, description="Where to put the file as well: `s3://bucket/key`.")
+        Field(default=None, description="Where to put the file as well: `s3://bucket/key`.")
     )
 
     @model_validator(mode="after")
@@ -237,7 +237,7 @@ class _Item(Strict):
     )
     audio: MediaBody = Field(description="The new voice.")
     sync_mode: Literal["cut_off", "silence", "loop", "bounce", "remap"] = Field(
-        "cut_off", description="What happens where voice and video differ in length."
+        default="cut_off", description="What happens where voice and video differ in length."
     )
     factors: FactorsBody = Field(default_factory=lambda: FactorsBody())
     face: Face = "auto"
@@ -323,16 +323,16 @@ EXAMPLE: Final = {
 
 class _BatchHead(Strict):
     name: Annotated[Text, StringConstraints(max_length=200)] | None = None
-    priority: int = Field(50, ge=0, le=100, description="Higher goes first among your own batches.")
+    priority: int = Field(default=50, ge=0, le=100, description="Higher goes first among your own batches.")
     model: Annotated[Text, StringConstraints(min_length=1, max_length=100)] = Field(
-        "champion", description="An alias or a version; pinned when the batch is accepted."
+        default="champion", description="An alias or a version; pinned when the batch is accepted."
     )
-    deadline: AwareDatetime | None = Field(None, description="Jobs not finished by then expire.")
+    deadline: AwareDatetime | None = Field(default=None, description="Jobs not finished by then expire.")
     metadata: dict[
         Annotated[Text, StringConstraints(min_length=1, max_length=64)],
         Annotated[Text, StringConstraints(max_length=512)],
     ] = Field(default_factory=dict, max_length=50, description="Yours, returned as it came.")
-    dry_run: bool = Field(False, description="Check everything and estimate; nothing is stored.")
+    dry_run: bool = Field(default=False, description="Check everything and estimate; nothing is stored.")
 
 
 class BatchBody(_BatchHead):

@@ -1,0 +1,61 @@
+"""`python -m api`: the API server, from settings in the environment."""
+
+from __future__ import annotations
+
+import threading
+from types import FrameType
+
+import uvicorn
+
+from api.app import create_app
+from farm import log, queue
+from farm.db.session import connect
+from farm.domain.limits import InputLimits
+from farm.settings import ApiSettings, FarmSettings, InputSettings
+from farm.storage.blobs import open_store
+
+
+class Server(uvicorn.Server):
+    """uvicorn that tells event streams about the end first: else it would wait for them, and they for it."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    log.setup("api")
+    farm, inputs, api = FarmSettings(), InputSettings(), ApiSettings()
+    database = connect(farm.database_url)
+    store = open_store(farm.storage_url, farm.storage_endpoint_url)
+    celery = queue.celery_app(farm.broker_url)
+    stopping = threading.Event()
+    app = create_app(
+        database,
+        store,
+        InputLimits(**inputs.model_dump()),
+        lambda name, count: queue.send_work(celery, name, count),
+        lambda: queue.ping(farm.broker_url),
+        public_url=api.public_url,
+        stopping=stopping,
+    )
+    config = uvicorn.Config(
+        app,
+        host=api.host,
+        port=api.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Downloads in flight get this long; event streams end by themselves.
+        timeout_graceful_shutdown=10,
+    )
+    Server(config, stopping).run()
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The application: routes, error shape, the gate around them, and the farm behind them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import errors, openapi
+from api.deps import Farm
+from api.gate import BODY_LIMIT, Gate
+from api.v1 import assets, batches, fleet, jobs, keys, models, service
+from api.waker import Waker
+from farm import __version__
+from farm.db.session import Database
+from farm.domain.limits import InputLimits
+from farm.storage.blobs import BlobStore
+
+
+def create_app(
+    database: Database,
+    store: BlobStore,
+    limits: InputLimits,
+    send: Callable[[str, int], object],
+    broker_check: Callable[[], None],
+    *,
+    public_url: str | None = None,
+    body_limit: int = BODY_LIMIT,
+    stopping: threading.Event | None = None,
+) -> FastAPI:
+    """The API over these handles, which stay the caller's to close.
+
+    send: (queue, count) tops up wake-ups and never raises for a broker that is down. broker_check: raises Transient when
+    it is. stopping: set it when the process is to end; event streams then end at once.
+    """
+    waker = Waker(database, send)
+    farm = Farm(database, store, limits, waker.wake, broker_check, public_url, stopping or threading.Event())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        waker.start()
+        yield
+        farm.stopping.set()
+        waker.stop()
+
+    app = FastAPI(
+        title="Dubfarm",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
+    )
+    app.state.farm = farm
+    errors.install(app)
+    for module in (batches, jobs, assets, models, fleet, keys, service):
+        app.include_router(module.router)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    app.add_middleware(Gate, body_limit=body_limit)
+    return app

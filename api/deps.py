@@ -1,0 +1,158 @@
+"""What routes need: the farm behind the API, the asker, one page, and creating something once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from fastapi import Depends, Header, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import AwareDatetime
+from starlette.responses import Response
+
+from api.errors import ApiProblem
+from api.gate import json_bytes
+from farm.db.session import Database, Session
+from farm.domain.limits import InputLimits
+from farm.domain.tenant import Principal, Scope
+from farm.flow import idempotency, keys
+from farm.flow.idempotency import Answer
+from farm.storage.blobs import BlobStore
+
+KEY_LENGTH: Final = 255
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Handles of one API process. `wake` asks for wake-ups after a commit and returns at once; `broker_check` raises
+    Transient; `stopping` is set when the process is to end, so that event streams end too."""
+
+    database: Database
+    store: BlobStore
+    limits: InputLimits
+    wake: Callable[[], None]
+    broker_check: Callable[[], None]
+    public_url: str | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        return self.database.transaction()
+
+
+def the_farm(request: Request) -> Farm:
+    return request.app.state.farm
+
+
+AFarm = Annotated[Farm, Depends(the_farm)]
+
+bearer = HTTPBearer(
+    auto_error=False, bearerFormat="dub_<prefix>_<secret>", description="An API key, made by `dubfarm keys create`."
+)
+
+
+def requires(scope: Scope) -> Callable[..., Principal]:
+    """The dependency that lets in keys with this scope."""
+
+    def check(
+        request: Request, farm: AFarm, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+    ) -> Principal:
+        challenge = {"WWW-Authenticate": "Bearer"}
+        if credentials is None:
+            raise ApiProblem("key_missing", "send Authorization: Bearer dub_…", headers=challenge)
+        with farm.transaction() as session:
+            principal = keys.verify(session, credentials.credentials)
+        if principal is None:
+            raise ApiProblem("key_invalid", "this key is unknown or revoked", headers=challenge)
+        request.scope["tenant_id"] = principal.tenant_id
+        if not principal.may(scope):
+            raise ApiProblem("scope_missing", f"this key lacks the scope {scope}")
+        return principal
+
+    check.scope = scope  # type: ignore[attr-defined]  # openapi and the tests read it
+    return check
+
+
+Reader = Annotated[Principal, Depends(requires(Scope.READ))]
+Submitter = Annotated[Principal, Depends(requires(Scope.SUBMIT))]
+Trainer = Annotated[Principal, Depends(requires(Scope.TRAIN))]
+Admin = Annotated[Principal, Depends(requires(Scope.ADMIN))]
+
+
+@dataclass(frozen=True)
+class Paging:
+    cursor: str | None
+    page_size: int
+
+
+def paging(
+    cursor: Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before.")] = None,
+    page_size: Annotated[int, Query(ge=1, le=200)] = 100,
+) -> Paging:
+    return Paging(cursor, page_size)
+
+
+APage = Annotated[Paging, Depends(paging)]
+UpdatedSince = Annotated[AwareDatetime | None, Query(description="Only what changed at or after this time (RFC 3339).")]
+
+
+def slice_of(rows: Sequence[object], page: Paging) -> tuple[int, int, str | None]:
+    """(start, stop, next_cursor) of a list that is short enough to be read whole."""
+    if page.cursor is not None and not page.cursor.isdecimal():
+        raise ApiProblem("cursor_invalid", "this cursor is not from an earlier page")
+    start = int(page.cursor[:9]) if page.cursor else 0
+    stop = start + page.page_size
+    return start, stop, str(stop) if stop < len(rows) else None
+
+
+async def raw_body(request: Request) -> bytes:
+    """The bytes as sent: endpoints run in threads and cannot await them."""
+    return await request.body()
+
+
+Raw = Annotated[bytes, Depends(raw_body)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Any string of yours; repeating the request with it answers the same and does nothing twice.",
+    ),
+]
+
+
+def create_once(
+    farm: Farm,
+    who: Principal,
+    request: Request,
+    raw: bytes,
+    key: str | None,
+    make: Callable[[Session], Answer],
+) -> Response:
+    """Answer with what `make` creates, or with the answer to the first request under this key.
+
+    The answer is stored in the transaction that creates, so neither is there without the other.
+    """
+    if key is None:
+        with farm.transaction() as session:
+            return answer_of(make(session))
+    if not 1 <= len(key) <= KEY_LENGTH or not key.isprintable():
+        raise ApiProblem("idempotency_key_invalid", f"an Idempotency-Key has 1 to {KEY_LENGTH} printable characters")
+    print_of_request = idempotency.request_sha256(request.method, request.url.path, raw)
+    with farm.transaction() as session:
+        earlier = idempotency.begin(session, who.tenant_id, key, print_of_request)
+        if earlier is not None:
+            return answer_of(earlier, {"Idempotent-Replayed": "true"})
+        answer = make(session)
+        idempotency.finish(session, who.tenant_id, key, print_of_request, answer)
+    return answer_of(answer)
+
+
+def answer_of(answer: Answer, extra: dict[str, str] | None = None) -> Response:
+    return Response(
+        json_bytes(answer.body),
+        answer.status,
+        headers={**answer.headers, **(extra or {})},
+        media_type="application/json",
+    )

@@ -1,0 +1,549 @@
+"""What the API answers: one class a resource, made from the domain's views. farm.client.answers mirrors them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from farm.domain.asset import Asset
+from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
+from farm.domain.order import Output
+from farm.domain.version import Version
+from farm.domain.views import BatchView, ChunkView, JobView, QueueView, ResultLine, WorkerView
+from farm.flow.estimate import Estimate
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="null")
+
+    def json_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+class PageAnswer(Answer, Generic[T]):
+    """A page of a list. `next_cursor` is null at the end."""
+
+    data: list[T]
+    next_cursor: str | None
+
+
+class ErrorItem(Answer):
+    pointer: str = Field(description="JSON pointer into the body; `/query/…`, `/path/…`, `/header/…` for the rest.")
+    code: str
+    detail: str
+
+
+class ProblemAnswer(Answer):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["urn:dubfarm:error:not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["no job job_0192f3a1b2c37d4e8f00112233445566"])
+    instance: str = Field(examples=["/v1/jobs/job_0192f3a1b2c37d4e8f00112233445566"])
+    code: str = Field(examples=["not_found"])
+    retryable: bool = Field(examples=[False])
+    request_id: str = Field(examples=["req_0192f3a1b2c37d4e8f00112233445566"])
+    errors: list[ErrorItem]
+
+
+# --- batches and jobs --------------------------------------------------------------------------------------------
+
+
+class CountsAnswer(Answer):
+    """Jobs by where they are; the five add up to `total`. `queued` holds validating and paused jobs, `running` those
+    being finished or canceled, `failed` the expired ones."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+class BatchAnswer(Answer):
+    id: str
+    status: str = Field(description="running, paused, canceling, completed or canceled; completed may hold failed jobs")
+    name: str | None
+    priority: int
+    model: str = Field(description="As asked.")
+    model_version: str = Field(description="What it meant when the batch was accepted.")
+    metadata: Mapping[str, str]
+    deadline: datetime | None
+    counts: CountsAnswer
+    progress: float = Field(description="0 to 1, over frames.")
+    eta: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @staticmethod
+    def of(view: BatchView) -> BatchAnswer:
+        c = view.counts
+        return BatchAnswer(
+            id=view.id,
+            status=view.status,
+            name=view.name,
+            priority=view.priority,
+            model=view.model,
+            model_version=view.version_id,
+            metadata=view.metadata,
+            deadline=view.deadline,
+            counts=CountsAnswer(
+                total=c.total,
+                queued=c.queued,
+                running=c.running,
+                succeeded=c.succeeded,
+                failed=c.failed,
+                canceled=c.canceled,
+            ),
+            progress=view.progress,
+            eta=view.eta,
+            created_at=view.created_at,
+            updated_at=view.updated_at,
+            started_at=view.started_at,
+            finished_at=view.finished_at,
+        )
+
+
+class ProgressAnswer(Answer):
+    frames_done: int
+    frames_total: int = Field(description="0 until the source is probed.")
+
+
+class JobErrorAnswer(Answer):
+    code: str
+    detail: str
+
+
+class OutputAnswer(Answer):
+    uri: str
+    sha256: str
+    size_bytes: int
+    frames: int
+    duration_s: float
+
+    @staticmethod
+    def of(output: Output | None) -> OutputAnswer | None:
+        if output is None:
+            return None
+        return OutputAnswer(
+            uri=output.uri,
+            sha256=output.blob.sha256,
+            size_bytes=output.blob.size_bytes,
+            frames=output.frames,
+            duration_s=output.duration_s,
+        )
+
+
+class VideoAnswer(Answer):
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    sample_aspect: str
+    frame_rate: str = Field(description="Average, as a fraction.", examples=["24000/1001"])
+    frames: int
+    duration_s: float
+    is_vfr: bool
+    pixel_format: str
+    bit_depth: int
+    full_range: bool
+    color_space: str
+
+    @staticmethod
+    def of(facts: VideoFacts) -> VideoAnswer:
+        return VideoAnswer(
+            codec=facts.codec,
+            width=facts.width,
+            height=facts.height,
+            rotation=facts.rotation,
+            sample_aspect=_fraction(facts.sample_aspect),
+            frame_rate=_fraction(facts.frame_rate),
+            frames=facts.frames,
+            duration_s=float(facts.duration_s),
+            is_vfr=facts.is_vfr,
+            pixel_format=facts.pixel_format,
+            bit_depth=facts.bit_depth,
+            full_range=facts.full_range,
+            color_space=facts.color_space,
+        )
+
+
+class AudioAnswer(Answer):
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    layout: str
+    duration_s: float
+
+    @staticmethod
+    def of(facts: AudioFacts) -> AudioAnswer:
+        return AudioAnswer(
+            codec=facts.codec,
+            sample_rate_hz=facts.sample_rate_hz,
+            channels=facts.channels,
+            layout=facts.layout,
+            duration_s=float(facts.duration_s),
+        )
+
+
+class FileAnswer(Answer):
+    container: str
+    size_bytes: int
+    video: VideoAnswer | None
+    audio: AudioAnswer | None
+
+    @staticmethod
+    def of(facts: MediaFacts) -> FileAnswer:
+        return FileAnswer(
+            container=facts.container,
+            size_bytes=facts.size_bytes,
+            video=VideoAnswer.of(facts.video) if facts.video else None,
+            audio=AudioAnswer.of(facts.audio) if facts.audio else None,
+        )
+
+
+class MediaAnswer(Answer):
+    """What the farm found in the job's files."""
+
+    source: FileAnswer
+    voice: FileAnswer
+    faces_found: int = Field(description="Frames of the source that show the chosen face.")
+
+
+class JobAnswer(Answer):
+    id: str
+    batch_id: str
+    custom_id: str
+    kind: str
+    status: str = Field(
+        description="validating, queued, running, paused, finalizing, succeeded, failed, canceling, canceled or expired"
+    )
+    status_reason: str
+    phase: str | None = Field(description="probing, tracking, rendering, stitching or uploading")
+    priority: int
+    sync_mode: str
+    progress: ProgressAnswer
+    eta: datetime | None
+    waiting_reason: str | None
+    model_version: str
+    media: MediaAnswer | None
+    scores: Mapping[str, float]
+    error: JobErrorAnswer | None
+    output: OutputAnswer | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @staticmethod
+    def of(view: JobView) -> JobAnswer:
+        plan = view.plan
+        media = None
+        if plan is not None:
+            media = MediaAnswer(
+                source=FileAnswer.of(plan.source_facts),
+                voice=FileAnswer.of(plan.voice_facts),
+                faces_found=plan.faces_found,
+            )
+        return JobAnswer(
+            id=view.id,
+            batch_id=view.batch_id,
+            custom_id=view.custom_id,
+            kind=view.kind,
+            status=view.status,
+            status_reason=view.status_reason,
+            phase=view.phase,
+            priority=view.priority,
+            sync_mode=view.spec.sync_mode,
+            progress=ProgressAnswer(frames_done=view.frames_done, frames_total=view.frames_total),
+            eta=view.eta,
+            waiting_reason=view.waiting_reason,
+            model_version=view.version_id,
+            media=media,
+            scores=view.scores,
+            error=_error(view.error_code, view.error_detail),
+            output=OutputAnswer.of(view.output),
+            created_at=view.created_at,
+            updated_at=view.updated_at,
+            started_at=view.started_at,
+            finished_at=view.finished_at,
+        )
+
+
+class AttemptAnswer(Answer):
+    """One worker's try. outcome: running, succeeded, failed or returned."""
+
+    number: int
+    worker_id: str
+    outcome: str
+    reason: str | None
+    code: str | None
+    detail: str | None
+    seconds: Mapping[str, float]
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class ChunkAnswer(Answer):
+    """Frames [start, stop) of the output; plan and finalize chunks have an empty span."""
+
+    id: str
+    job_id: str
+    work: str
+    status: str
+    start: int
+    stop: int
+    worker_id: str | None
+    frames_done: int
+    frames_per_s: float
+    available_at: datetime
+    lease_expires_at: datetime | None
+    attempts: list[AttemptAnswer]
+    updated_at: datetime
+
+    @staticmethod
+    def of(view: ChunkView) -> ChunkAnswer:
+        return ChunkAnswer(
+            id=view.id,
+            job_id=view.job_id,
+            work=view.work,
+            status=view.status,
+            start=view.span.start,
+            stop=view.span.stop,
+            worker_id=view.worker_id,
+            frames_done=view.frames_done,
+            frames_per_s=view.frames_per_s,
+            available_at=view.available_at,
+            lease_expires_at=view.lease_expires_at,
+            attempts=[
+                AttemptAnswer(
+                    number=a.number,
+                    worker_id=a.worker_id,
+                    outcome=a.outcome,
+                    reason=a.reason,
+                    code=a.code,
+                    detail=a.detail,
+                    seconds=a.seconds,
+                    started_at=a.started_at,
+                    finished_at=a.finished_at,
+                )
+                for a in view.attempts
+            ],
+            updated_at=view.updated_at,
+        )
+
+
+class ResultAnswer(Answer):
+    """A line of results.jsonl."""
+
+    job_id: str
+    custom_id: str
+    status: str
+    output: OutputAnswer | None
+    error: JobErrorAnswer | None
+    model_version: str
+    scores: Mapping[str, float]
+    seconds: float | None
+
+    @staticmethod
+    def of(line: ResultLine) -> ResultAnswer:
+        return ResultAnswer(
+            job_id=line.job_id,
+            custom_id=line.custom_id,
+            status=line.status,
+            output=OutputAnswer.of(line.output),
+            error=_error(line.error_code, line.error_detail),
+            model_version=line.version_id,
+            scores=line.scores,
+            seconds=line.seconds,
+        )
+
+
+class EstimateAnswer(Answer):
+    """The answer to a dry run, for the fleet as it is now; null where the farm has no speed to go by yet."""
+
+    dry_run: bool = True
+    items: int
+    frames: int | None
+    worker_s: float | None = Field(description="Device seconds of all jobs: the cost.")
+    wait_s: float | None = Field(description="Until a worker gets to them.")
+    finish_s: float | None = Field(description="Until the last one is done.")
+    eta: datetime | None
+    basis: str = Field(description="What the numbers rest on.")
+
+    @staticmethod
+    def of(estimate: Estimate, eta: datetime | None) -> EstimateAnswer:
+        return EstimateAnswer(
+            items=estimate.jobs,
+            frames=estimate.frames,
+            worker_s=estimate.worker_s,
+            wait_s=estimate.wait_s,
+            finish_s=estimate.finish_s,
+            eta=eta,
+            basis=estimate.basis,
+        )
+
+
+# --- assets, models, fleet, keys ---------------------------------------------------------------------------------
+
+
+class UploadAnswer(Answer):
+    """The one request that hands in the bytes. Where `url` is the API's own, send your key along."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+
+
+class AssetAnswer(Answer):
+    id: str
+    asset_id: str = Field(description="The same as `id`.")
+    status: str = Field(description="pending or ready")
+    filename: str | None
+    content_type: str | None
+    size_bytes: int | None
+    sha256: str | None
+    created_at: datetime
+    upload: UploadAnswer | None = Field(description="Null where there is nothing to send.")
+
+    @staticmethod
+    def of(asset: Asset, upload: UploadAnswer | None = None) -> AssetAnswer:
+        return AssetAnswer(
+            id=asset.id,
+            asset_id=asset.id,
+            status=asset.status,
+            filename=asset.filename,
+            content_type=asset.content_type,
+            size_bytes=asset.blob.size_bytes if asset.blob else None,
+            sha256=asset.blob.sha256 if asset.blob else None,
+            created_at=asset.created_at,
+            upload=upload,
+        )
+
+
+class VersionAnswer(Answer):
+    id: str
+    model: str
+    name: str
+    trained: bool
+    licence: str
+    bundle_sha256: str = Field(description="SHA-256 of the bundle's manifest.json.")
+    manifest: Mapping[str, Any]
+    aliases: list[str]
+    created_at: datetime
+
+    @staticmethod
+    def of(version: Version, aliases: list[str]) -> VersionAnswer:
+        return VersionAnswer(
+            id=version.id,
+            model=version.model,
+            name=version.name,
+            trained=version.trained,
+            licence=version.licence,
+            bundle_sha256=version.bundle_sha256,
+            manifest=version.manifest,
+            aliases=aliases,
+            created_at=_made_at(version.id),
+        )
+
+
+class AliasAnswer(Answer):
+    model: str
+    alias: str
+    version: str
+    previous: str | None = Field(description="Where the newest move came from.")
+    updated_at: datetime
+
+
+class WorkerAnswer(Answer):
+    """A render worker. chunk_id and job_id are shown where the job is yours."""
+
+    id: str
+    status: str = Field(description="busy, idle, draining, quarantined or lost")
+    host: str
+    device: str
+    queues: list[str]
+    model_version: str | None
+    chunk_id: str | None
+    job_id: str | None
+    frames_per_s: float
+    quarantined_until: datetime | None
+    quarantine_reason: str | None
+    info: Mapping[str, Any]
+    started_at: datetime
+    heartbeat_at: datetime
+
+    @staticmethod
+    def of(view: WorkerView, now: datetime, *, is_own: bool) -> WorkerAnswer:
+        if not view.alive:
+            status = "lost"
+        elif view.quarantined_until is not None and view.quarantined_until > now:
+            status = "quarantined"
+        elif view.draining:
+            status = "draining"
+        else:
+            status = "busy" if view.chunk_id else "idle"
+        return WorkerAnswer(
+            id=view.id,
+            status=status,
+            host=view.host,
+            device=view.device,
+            queues=list(view.queues),
+            model_version=view.version_id,
+            chunk_id=view.chunk_id if is_own else None,
+            job_id=view.job_id if is_own else None,
+            frames_per_s=view.frames_per_s,
+            quarantined_until=view.quarantined_until,
+            quarantine_reason=view.quarantine_reason,
+            info=view.info,
+            started_at=view.started_at,
+            heartbeat_at=view.heartbeat_at,
+        )
+
+
+class QueueAnswer(Answer):
+    """waiting: could start now. delayed: waits for a retry's time. held: of paused batches."""
+
+    name: str
+    waiting: int
+    delayed: int
+    held: int
+    leased: int
+    workers: int
+    oldest_waiting_s: float | None
+
+    @staticmethod
+    def of(view: QueueView) -> QueueAnswer:
+        return QueueAnswer(
+            name=view.queue,
+            waiting=view.waiting,
+            delayed=view.delayed,
+            held=view.held,
+            leased=view.leased,
+            workers=view.workers,
+            oldest_waiting_s=view.oldest_waiting_s,
+        )
+
+
+def _error(code: str | None, detail: str | None) -> JobErrorAnswer | None:
+    return JobErrorAnswer(code=code, detail=detail or "") if code else None
+
+
+def _fraction(value: Fraction) -> str:
+    return f"{value.numerator}/{value.denominator}"
+
+
+def _made_at(id: str) -> datetime:
+    """The time in a time-ordered id (farm.domain.ids)."""
+    millis = int(id.partition("_")[2][:12], 16)
+    return datetime.fromtimestamp(millis / 1000, UTC)

@@ -1,0 +1,236 @@
+"""Batches: submit, read, steer, results, events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from pydantic import Field
+from starlette.responses import Response, StreamingResponse
+
+from api import errors, streams
+from api.deps import AFarm, APage, Farm, IdempotencyKey, Raw, Reader, Submitter, UpdatedSince, answer_of, create_once
+from api.gate import json_bytes
+from api.v1 import batch_body
+from api.v1.answers import BatchAnswer, EstimateAnswer, JobAnswer, PageAnswer, ResultAnswer
+from api.v1.paths import BatchId
+from farm.db import batches, jobs
+from farm.db.session import Session
+from farm.domain.batch import BatchSpec
+from farm.domain.job import BatchStatus, JobStatus
+from farm.domain.tenant import Principal
+from farm.domain.views import BatchView
+from farm.errors import Problem, Rejected
+from farm.flow import control, submit
+from farm.flow.estimate import estimate
+from farm.flow.idempotency import Answer
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+
+class PriorityBody(batch_body.Strict):
+    priority: int = Field(ge=0, le=100)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=BatchAnswer,
+    responses={200: {"model": EstimateAnswer, "description": "The estimate of a dry run; nothing was stored."}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/BatchBody"}}},
+        }
+    },
+)
+def submit_batch(
+    request: Request, farm: AFarm, who: Submitter, raw: Raw, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Submit jobs. Everything that is wrong with any item is answered at once, and then nothing is stored."""
+    read = batch_body.read(raw)
+    if read.problems or read.spec is None:
+        raise errors.invalid((*read.problems, *_further_problems(farm, who, read)))
+    spec = read.spec
+    if read.dry_run:
+        return _dry_run(farm, who, spec)
+
+    def make(session: Session) -> Answer:
+        view = submit.submit(session, who.tenant_id, spec, farm.limits)
+        return Answer(202, BatchAnswer.of(view).json_dict(), {"Location": f"/v1/batches/{view.id}"})
+
+    try:
+        answer = create_once(farm, who, request, raw, idempotency_key, make)
+    except Rejected as error:
+        if error.code == "batch_invalid":
+            raise errors.invalid(error.problems) from error
+        raise
+    farm.wake()
+    return answer
+
+
+def _further_problems(farm: Farm, who: Principal, read: batch_body.Read) -> tuple[Problem, ...]:
+    """What the farm would refuse in the items that can be read, so that one round trip shows everything."""
+    standing = tuple(job for _, job in read.specs)
+    if not standing:
+        return ()
+    spec = BatchSpec(standing) if read.spec is None else read.spec
+    with farm.transaction() as session:
+        found = submit.check(session, who.tenant_id, spec, farm.limits)
+    moved = batch_body.renumbered(found, [number for number, _ in read.specs])
+    known = {(problem.pointer, problem.code) for problem in read.problems}
+    # A head that could not be read was replaced by defaults: only what concerns items is the user's.
+    return tuple(
+        problem
+        for problem in moved
+        if (problem.pointer, problem.code) not in known
+        and (read.spec is not None or problem.pointer.startswith("/items/"))
+    )
+
+
+def _dry_run(farm: Farm, who: Principal, spec: BatchSpec) -> Response:
+    with farm.transaction() as session:
+        found = submit.check(session, who.tenant_id, spec, farm.limits)
+        if found:
+            raise errors.invalid(found)
+        cost = estimate(session, spec)
+    eta = None if cost.finish_s is None else datetime.now(UTC) + timedelta(seconds=cost.finish_s)
+    return answer_of(Answer(200, EstimateAnswer.of(cost, eta).json_dict()))
+
+
+@router.get("", response_model=PageAnswer[BatchAnswer])
+def list_batches(
+    farm: AFarm, who: Reader, page: APage, status: BatchStatus | None = None, updated_since: UpdatedSince = None
+) -> PageAnswer[BatchAnswer]:
+    """Your batches, newest first."""
+    with farm.transaction() as session:
+        found = batches.page(
+            session,
+            who.tenant_id,
+            status=status,
+            updated_since=updated_since,
+            cursor=page.cursor,
+            page_size=page.page_size,
+        )
+    return PageAnswer(data=[BatchAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
+
+
+def _batch(session: Session, who: Principal, batch_id: str) -> BatchView:
+    view = batches.get(session, who.tenant_id, batch_id)
+    if view is None:
+        raise errors.not_found("batch", batch_id)
+    return view
+
+
+@router.get("/{batch_id}", response_model=BatchAnswer)
+def get_batch(farm: AFarm, who: Reader, batch_id: BatchId) -> BatchAnswer:
+    with farm.transaction() as session:
+        return BatchAnswer.of(_batch(session, who, batch_id))
+
+
+@router.patch("/{batch_id}", response_model=BatchAnswer)
+def set_batch_priority(farm: AFarm, who: Submitter, batch_id: BatchId, body: PriorityBody) -> BatchAnswer:
+    """The priority of every job that has not ended; acts on the next chunk that is handed out."""
+    with farm.transaction() as session:
+        return BatchAnswer.of(control.set_batch_priority(session, who.tenant_id, batch_id, body.priority))
+
+
+@router.get("/{batch_id}/jobs", response_model=PageAnswer[JobAnswer])
+def list_jobs(
+    farm: AFarm,
+    who: Reader,
+    batch_id: BatchId,
+    page: APage,
+    status: JobStatus | None = None,
+    updated_since: UpdatedSince = None,
+) -> PageAnswer[JobAnswer]:
+    """In the order of the batch's items."""
+    with farm.transaction() as session:
+        _batch(session, who, batch_id)
+        found = jobs.page(
+            session,
+            who.tenant_id,
+            batch_id,
+            status=status,
+            updated_since=updated_since,
+            cursor=page.cursor,
+            page_size=page.page_size,
+        )
+    return PageAnswer(data=[JobAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
+
+
+def _act(farm: Farm, verb: Callable[[Session, str, str], BatchView], who: Principal, batch_id: str) -> BatchAnswer:
+    with farm.transaction() as session:
+        view = verb(session, who.tenant_id, batch_id)
+    farm.wake()
+    return BatchAnswer.of(view)
+
+
+@router.post("/{batch_id}/cancel", response_model=BatchAnswer)
+def cancel_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
+    """Cancel every job that has not ended."""
+    return _act(farm, control.cancel_batch, who, batch_id)
+
+
+@router.post("/{batch_id}/pause", response_model=BatchAnswer)
+def pause_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
+    """Hold every job that has not ended; finished chunks are kept."""
+    return _act(farm, control.pause_batch, who, batch_id)
+
+
+@router.post("/{batch_id}/resume", response_model=BatchAnswer)
+def resume_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
+    return _act(farm, control.resume_batch, who, batch_id)
+
+
+@router.post("/{batch_id}/retry-failed", response_model=BatchAnswer)
+def retry_failed(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
+    """Take up every failed job again, from the chunk that failed."""
+    return _act(farm, control.retry_failed, who, batch_id)
+
+
+@router.get(
+    "/{batch_id}/results.jsonl",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "A line a job, in the order of the items.",
+            "content": {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/ResultAnswer"}}},
+        }
+    },
+)
+def results(farm: AFarm, who: Reader, batch_id: BatchId) -> StreamingResponse:
+    with farm.transaction() as session:
+        _batch(session, who, batch_id)
+    headers = {"Content-Disposition": f'attachment; filename="{batch_id}.results.jsonl"', "Cache-Control": "no-store"}
+    return StreamingResponse(_lines(farm, who, batch_id), 200, headers, media_type="application/x-ndjson")
+
+
+def _lines(farm: Farm, who: Principal, batch_id: str) -> Iterator[bytes]:
+    with farm.transaction() as session:
+        for line in jobs.results(session, who.tenant_id, batch_id):
+            yield json_bytes(ResultAnswer.of(line).json_dict()) + b"\n"
+
+
+@router.get("/{batch_id}/events", response_class=StreamingResponse, responses=streams.DOCUMENTED)
+def batch_events(
+    farm: AFarm, who: Reader, batch_id: BatchId, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """What changes in the batch, as server-sent events, until it ends."""
+    with farm.transaction() as session:
+        _batch(session, who, batch_id)
+
+    def look(session: Session, since: datetime | None) -> streams.Look | None:
+        view = batches.get(session, who.tenant_id, batch_id)
+        if view is None:
+            return None
+        changed = jobs.page(session, who.tenant_id, batch_id, updated_since=since, page_size=200) if since else None
+        data: dict[str, Any] = {"batch": BatchAnswer.of(view).json_dict()}
+        if changed is not None:
+            data["jobs"] = [JobAnswer.of(job).json_dict() for job in changed.items]
+        ended = view.status in (BatchStatus.COMPLETED, BatchStatus.CANCELED)
+        return streams.Look(data, ended)
+
+    return streams.response(farm, who.tenant_id, last_event_id, look, batch_id=batch_id)

@@ -1,0 +1,100 @@
+"""API keys of the asker's own tenant."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from pydantic import Field, StringConstraints
+from starlette.responses import Response
+
+from api.deps import Admin, AFarm, APage, IdempotencyKey, Raw, answer_of, create_once, slice_of
+from api.errors import ApiProblem
+from api.v1.answers import Answer as AnswerBody
+from api.v1.answers import PageAnswer
+from api.v1.batch_body import Strict, Text
+from api.v1.paths import KeyId
+from farm.db import api_keys
+from farm.db.session import Session
+from farm.domain.tenant import Scope
+from farm.flow import keys
+from farm.flow.idempotency import Answer
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+
+class KeyBody(Strict):
+    name: Annotated[Text, StringConstraints(min_length=1, max_length=100)]
+    scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
+        default_factory=lambda: [Scope.SUBMIT, Scope.READ], min_length=1, max_length=4
+    )
+
+
+class KeyAnswer(AnswerBody):
+    id: str
+    name: str
+    prefix: str = Field(description="The public part: `dub_<prefix>_…`.")
+    scopes: list[Scope]
+    created_at: datetime
+    revoked_at: datetime | None
+
+    @staticmethod
+    def of(key: api_keys.ApiKey) -> KeyAnswer:
+        return KeyAnswer(
+            id=key.id,
+            name=key.name,
+            prefix=key.prefix,
+            scopes=sorted(key.scopes),
+            created_at=key.created_at,
+            revoked_at=key.revoked_at,
+        )
+
+
+class NewKeyAnswer(KeyAnswer):
+    secret: str = Field(description="The whole key; shown this once and kept nowhere.")
+
+
+@router.post("", status_code=201, response_model=NewKeyAnswer)
+def create_key(
+    request: Request, farm: AFarm, who: Admin, body: KeyBody, raw: Raw, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """A new key. A replay under the same Idempotency-Key is refused: the secret is not kept, so it cannot be answered
+    again."""
+    secret: str | None = None
+
+    def make(session: Session) -> Answer:
+        nonlocal secret
+        new = keys.create(session, who.tenant_id, body.name, body.scopes)
+        secret = new.text
+        made = next(key for key in api_keys.listed(session, who.tenant_id) if key.id == new.id)
+        return Answer(201, KeyAnswer.of(made).json_dict(), {"Location": f"/v1/keys/{new.id}"})
+
+    kept = create_once(farm, who, request, raw, idempotency_key, make)
+    if secret is None:
+        raise ApiProblem(
+            "key_shown_once",
+            "this request made a key before, whose secret is not kept; revoke that one and ask with another Idempotency-Key",
+            status=409,
+        )
+    body_with_secret = {**json.loads(bytes(kept.body)), "secret": secret}
+    headers = {"Location": kept.headers["location"], "Cache-Control": "no-store"}
+    return answer_of(Answer(201, body_with_secret, headers))
+
+
+@router.get("", response_model=PageAnswer[KeyAnswer])
+def list_keys(farm: AFarm, who: Admin, page: APage) -> PageAnswer[KeyAnswer]:
+    """Newest first; revoked ones stay listed."""
+    with farm.transaction() as session:
+        found = api_keys.listed(session, who.tenant_id)
+    start, stop, following = slice_of(found, page)
+    return PageAnswer(data=[KeyAnswer.of(key) for key in found[start:stop]], next_cursor=following)
+
+
+@router.delete("/{key_id}", status_code=204, response_class=Response)
+def revoke_key(farm: AFarm, who: Admin, key_id: KeyId) -> Response:
+    """End a key at once, by its id or its prefix. Its batches go on."""
+    with farm.transaction() as session:
+        keys.revoke(session, who.tenant_id, key_id)
+    return Response(status_code=204)
