@@ -32,8 +32,8 @@ def create_app(
 ) -> FastAPI:
     """The API over these handles, which stay the caller's to close.
 
-    send: (queue, count) tops up wake-ups and never raises for a broker that is down. broker_check: raises Transient when
-    it is. stopping: set it when the process is to end; event streams then end at once.
+    send: (queue, count) tops up wake-ups and never raises for a broker that is down. broker_check: raises Transient
+    when it is. stopping: set it when the process is to end; event streams then end at once.
     """
     waker = Waker(database, send)
     farm = Farm(database, store, limits, waker.wake, broker_check, public_url, stopping or threading.Event())

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: FastAPI's own, with our errors in place of its 422 and the batch body that we read ourselves."""
+"""The OpenAPI 3.1 document: FastAPI's own, with our errors and with the batch body that we read ourselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.v1.batch_body import BatchBody
 DESCRIPTION: Final = """
 Batches of dubbing jobs in, videos with new lips out.
 
-Errors are RFC 9457 problems (`application/problem+json`) with a `code`, and for bodies every mistake at once in `errors`.
+Errors are RFC 9457 problems (`application/problem+json`) with a `code`; `errors` holds every mistake at once.
 Creating POSTs take an `Idempotency-Key`. Lists come in pages: pass `next_cursor` as `cursor`.
 Ids are a prefix and a time-ordered UUID; times are RFC 3339 in UTC.
 """

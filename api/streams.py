@@ -1,7 +1,7 @@
 """Server-sent events of a batch or a job.
 
-The log's events come with their id (`Last-Event-ID` resumes behind it); between them `progress` says how things stand, at
-most once a second and only when something changed; `end` is the last one. A comment every 15 s keeps proxies awake.
+The log's events come with their id (`Last-Event-ID` resumes behind it); between them `progress` says how things stand,
+at most once a second and only when something changed; `end` is the last one. A comment every 15 s keeps proxies awake.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def create_asset(
     body: AssetBody | None = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Announce bytes: send them as `upload` says, then call `complete`. `upload` is null where they are there already."""
+    """Announce bytes: send them as `upload` says, then call `complete`. `upload` is null where they are here."""
     asked = body or AssetBody()
     if asked.size_bytes is not None and asked.size_bytes > farm.limits.max_bytes:
         raise errors.ApiProblem("asset_too_large", f"at most {farm.limits.max_bytes} bytes", status=413)
@@ -147,10 +147,7 @@ def complete_asset(farm: AFarm, who: Submitter, asset_id: AssetId, body: Complet
     """Say that the bytes are sent: they are hashed and kept. Repeatable."""
     with farm.transaction() as session:
         asset = _asset(session, who, asset_id)
-    if asset.blob is None:
-        blob = assets.take_in(farm.store, asset_id, farm.limits.max_bytes)
-    else:
-        blob = asset.blob
+    blob = asset.blob or assets.take_in(farm.store, asset_id, farm.limits.max_bytes)
     if body is not None and body.sha256 not in (None, blob.sha256):
         raise errors.ApiProblem("asset_sha256_mismatch", f"the bytes that arrived have SHA-256 {blob.sha256}")
     with farm.transaction() as session:

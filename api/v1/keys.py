@@ -75,7 +75,7 @@ def create_key(
     if secret is None:
         raise ApiProblem(
             "key_shown_once",
-            "this request made a key before, whose secret is not kept; revoke that one and ask with another Idempotency-Key",
+            "this request made a key before and its secret is not kept: revoke that key, use another Idempotency-Key",
             status=409,
         )
     body_with_secret = {**json.loads(bytes(kept.body)), "secret": secret}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin
@@ -181,8 +181,9 @@ class Asset:
     id: str
     status: str
     filename: str | None
-    size_bytes: int
-    sha256: str
+    size_bytes: int | None
+    sha256: str | None
+    created_at: datetime
     upload: UploadTo | None = None
 
 
@@ -205,7 +206,6 @@ class Alias:
     alias: str
     version: str
     previous: str | None
-    canary_share: float | None
     updated_at: datetime
 
 
@@ -262,7 +262,8 @@ class NewKey:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that changed. `type` is batch, job or end; `data` is the batch or job as it is now."""
+    """Something that changed. `type` is a kind of the log (job.status, batch.paused, ...: `data` has job_id, at, data),
+    or `progress` (how things stand: batch, and the jobs that changed), or `end` (as progress, and the last one)."""
 
     id: str
     type: str
@@ -270,12 +271,15 @@ class Event:
 
     @property
     def batch(self) -> Batch | None:
-        """The batch of a batch event, or of the end of a batch."""
-        return build(Batch, self.data) if "counts" in self.data else None
+        """Of progress and end, where a batch is watched."""
+        return build(Batch, self.data["batch"]) if "batch" in self.data else None
 
     @property
-    def job(self) -> Job | None:
-        return build(Job, self.data) if "custom_id" in self.data else None
+    def jobs(self) -> tuple[Job, ...]:
+        """Of progress and end: the jobs that changed, or the watched one."""
+        if "job" in self.data:
+            return (build(Job, self.data["job"]),)
+        return tuple(build(Job, job) for job in self.data.get("jobs", ()))
 
 
 @cache
@@ -284,12 +288,14 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def build(cls: type[T], data: Mapping[str, Any]) -> T:
-    """`data` as a `cls`; a missing field without a default is None. Raises ValueError where the shape is another."""
+    """`data` as a `cls`. What may be None may be missing. Raises ValueError where the shape is another."""
     hints = _hints(cls)
     values: dict[str, Any] = {}
     for f in fields(cls):  # type: ignore[arg-type]
         if f.name in data:
             values[f.name] = _value(hints[f.name], data[f.name])
+        elif f.default is MISSING and type(None) in get_args(hints[f.name]):
+            values[f.name] = None
     try:
         return cls(**values)
     except TypeError as error:

@@ -121,8 +121,8 @@ class Client:
         return events.watch(
             self._http,
             f"{path}/events",
-            lambda: self._http.json("GET", path),
-            lambda data: build(Batch, data).is_terminal,
+            lambda: {"batch": self._http.json("GET", path)},
+            lambda data: build(Batch, data["batch"]).is_terminal,
         )
 
     def wait(self, batch_id: str, timeout_s: float | None = None, poll_s: float = 1.0) -> Batch:
@@ -159,8 +159,8 @@ class Client:
         return events.watch(
             self._http,
             f"{path}/events",
-            lambda: self._http.json("GET", path),
-            lambda data: build(Job, data).is_terminal,
+            lambda: {"job": self._http.json("GET", path)},
+            lambda data: build(Job, data["job"]).is_terminal,
         )
 
     def download(self, job_id: str, dest: Path, progress: Progress | None = None) -> Path:
@@ -184,13 +184,14 @@ class Client:
 
     def upload(self, path: Path, progress: Progress | None = None) -> Asset:
         """An asset of the file's bytes; what the farm already has is not sent again."""
-        body = {"filename": path.name, "size_bytes": path.stat().st_size, "sha256": files.sha256_of(path)}
-        asset = build(Asset, self._create("/v1/assets", body))
+        size, sha256 = path.stat().st_size, files.sha256_of(path)
+        asked = {"filename": path.name[-255:], "size_bytes": size, "sha256": sha256}
+        asset = build(Asset, self._create("/v1/assets", asked))
         if asset.upload is not None:
             files.send(self._http, asset.upload, path, progress)
-            asset = build(Asset, self._http.json("POST", f"/v1/assets/{asset.id}/complete"))
+            asset = build(Asset, self._http.json("POST", f"/v1/assets/{asset.id}/complete", body={"sha256": sha256}))
         elif progress:
-            progress(asset.size_bytes, asset.size_bytes)
+            progress(size, size)
         return asset
 
     def asset(self, asset_id: str) -> Asset:
@@ -226,19 +227,9 @@ class Client:
     def aliases(self, model: str = "pdfgc") -> Iterator[Alias]:
         return self._pages(Alias, f"/v1/models/{model}/aliases")
 
-    def set_alias(
-        self,
-        alias: str,
-        version: str,
-        *,
-        model: str = "pdfgc",
-        canary_share: float | None = None,
-        force: bool = False,
-    ) -> Alias:
-        body = {"version": version, "force": force}
-        if canary_share is not None:
-            body["canary_share"] = canary_share
-        return build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body=body))
+    def set_alias(self, alias: str, version: str, *, model: str = "pdfgc") -> Alias:
+        """Move an alias to a version, named by id or name."""
+        return build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body={"version": version}))
 
     def rollback(self, alias: str, *, model: str = "pdfgc") -> Alias:
         """Back to the version before. Sent once only: a second one would go on to the version before that."""

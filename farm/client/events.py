@@ -49,12 +49,12 @@ def parse(lines: Iterable[str]) -> Iterator[tuple[str | None, str, str]]:
 
 
 def watch(
-    transport: Transport, path: str, poll: Callable[[], Mapping[str, Any]], ended: Callable[[Any], bool]
+    transport: Transport, path: str, poll: Callable[[], Mapping[str, Any]], ended: Callable[[Mapping[str, Any]], bool]
 ) -> Iterator[Event]:
     """Events of `path` until the thing watched has ended; the last event has type `end`.
 
-    poll reads the thing itself and `ended` tells whether it is terminal. Raises ApiError (404, 401, ...) and
-    Unreachable when neither events nor polling get through.
+    poll reads how things stand (what progress carries) and `ended` tells from it whether that is final. Raises ApiError
+    (404, 401, ...), and Unreachable when neither events nor polling get through.
     """
     cursor = _Cursor()
     while not cursor.ended:
@@ -86,12 +86,14 @@ def _streamed(transport: Transport, path: str, cursor: _Cursor) -> Iterator[Even
     time.sleep(pause_s(cursor.cuts - 1, None))
 
 
-def _polled(poll: Callable[[], Mapping[str, Any]], ended: Callable[[Any], bool], cursor: _Cursor) -> Iterator[Event]:
+def _polled(
+    poll: Callable[[], Mapping[str, Any]], ended: Callable[[Mapping[str, Any]], bool], cursor: _Cursor
+) -> Iterator[Event]:
     """A few polls in place of events, then the stream gets another chance."""
     for _ in range(10):
         data = poll()
         cursor.ended = ended(data)
-        yield Event(cursor.last_id or "", "end" if cursor.ended else ("batch" if "counts" in data else "job"), data)
+        yield Event(cursor.last_id or "", "end" if cursor.ended else "progress", data)
         if cursor.ended:
             return
         time.sleep(POLL_S)

@@ -100,7 +100,7 @@ def _fetch_from(
         # A server without ranges starts over.
         done = have if response.status_code == 206 else 0
         with part.open("ab" if done else "wb") as file:
-            for block in response.iter_bytes(_BLOCK):
+            for block in response.iter_raw():  # as they come: what was received before a cut counts
                 file.write(block)
                 done += len(block)
                 if progress:
