@@ -64,7 +64,7 @@ def response(
     job_id: str | None = None,
 ) -> StreamingResponse:
     if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdecimal()):
-        raise ApiProblem("last_event_id_invalid", "Last-Event-ID is the id of an event of this stream", status=400)
+        raise ApiProblem("last_event_id_invalid", "Last-Event-ID is the id of an event of this stream")
     last_id = min(int(last_event_id or 0), 2**63 - 1)
 
     def read(last_id: int, since: datetime | None) -> tuple[tuple[Event, ...], Look | None]:

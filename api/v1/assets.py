@@ -61,7 +61,7 @@ def create_asset(
     """Announce bytes: send them as `upload` says, then call `complete`. `upload` is null where they are here."""
     asked = body or AssetBody()
     if asked.size_bytes is not None and asked.size_bytes > farm.limits.max_bytes:
-        raise errors.ApiProblem("asset_too_large", f"at most {farm.limits.max_bytes} bytes", status=413)
+        raise errors.ApiProblem("asset_too_large", f"at most {farm.limits.max_bytes} bytes")
 
     def make(session: Session) -> Answer:
         asset = None
@@ -114,10 +114,10 @@ def put_bytes(request: Request, farm: AFarm, who: Submitter, asset_id: AssetId) 
     with farm.transaction() as session:
         asset = _asset(session, who, asset_id)
     if asset.status is not AssetStatus.PENDING:
-        raise errors.ApiProblem("asset_already_complete", f"{asset_id} has its bytes", status=409)
+        raise errors.ApiProblem("asset_already_complete", f"{asset_id} has its bytes")
     length = request.headers.get("content-length", "")
     too_large = errors.ApiProblem(
-        "asset_too_large", f"at most {farm.limits.max_bytes} bytes", status=413, headers={"Connection": "close"}
+        "asset_too_large", f"at most {farm.limits.max_bytes} bytes", headers={"Connection": "close"}
     )
     if length.isdigit() and int(length) > farm.limits.max_bytes:
         raise too_large

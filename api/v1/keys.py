@@ -76,7 +76,6 @@ def create_key(
         raise ApiProblem(
             "key_shown_once",
             "this request made a key before and its secret is not kept: revoke that key, use another Idempotency-Key",
-            status=409,
         )
     body_with_secret = {**json.loads(bytes(kept.body)), "secret": secret}
     headers = {"Location": kept.headers["location"], "Cache-Control": "no-store"}
