@@ -226,10 +226,11 @@ def batch_events(
         view = batches.get(session, who.tenant_id, batch_id)
         if view is None:
             return None
-        changed = jobs.page(session, who.tenant_id, batch_id, updated_since=since, page_size=200) if since else None
-        data: dict[str, Any] = {"batch": BatchAnswer.of(view).json_dict()}
-        if changed is not None:
-            data["jobs"] = [JobAnswer.of(job).json_dict() for job in changed.items]
+        changed = jobs.page(session, who.tenant_id, batch_id, updated_since=since, page_size=200)
+        data: dict[str, Any] = {
+            "batch": BatchAnswer.of(view).json_dict(),
+            "jobs": [JobAnswer.of(job).json_dict() for job in changed.items],
+        }
         ended = view.status in (BatchStatus.COMPLETED, BatchStatus.CANCELED)
         return streams.Look(data, ended)
 

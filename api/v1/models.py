@@ -49,6 +49,7 @@ class AliasBody(Strict):
     version: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")] = Field(
         description="Its id or name."
     )
+    force: bool = Field(default=False, description="Go below the gate. Versions without an evaluation have none yet.")
 
 
 def _known(model: str) -> None:

@@ -73,8 +73,7 @@ def _show(events: Iterator[Event], lines: bool) -> None:
             found = event.batch
             if found is not None:
                 bars.batch(found)
-            one = event.job
-            if one is not None:
+            for one in event.jobs:
                 bars.job(one)
 
 

@@ -227,9 +227,10 @@ class Client:
     def aliases(self, model: str = "pdfgc") -> Iterator[Alias]:
         return self._pages(Alias, f"/v1/models/{model}/aliases")
 
-    def set_alias(self, alias: str, version: str, *, model: str = "pdfgc") -> Alias:
-        """Move an alias to a version, named by id or name."""
-        return build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body={"version": version}))
+    def set_alias(self, alias: str, version: str, *, model: str = "pdfgc", force: bool = False) -> Alias:
+        """Move an alias to a version, named by id or name; `force` goes below the gate."""
+        body = {"version": version, "force": force}
+        return build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body=body))
 
     def rollback(self, alias: str, *, model: str = "pdfgc") -> Alias:
         """Back to the version before. Sent once only: a second one would go on to the version before that."""
