@@ -44,7 +44,7 @@ def main(pipe: Connection, studio: Studio) -> None:
         if abort.is_set():
             raise Aborted
 
-    send("ready", None)
+    send("ready", getattr(perform, "info", {}))
     while True:
         work = works.get()
         try:

@@ -1,8 +1,9 @@
 """The engine, parent side: a spawned child that does one work at a time, watched and killed when it must be.
 
-A thread cannot be killed and a fork cannot use CUDA, so the device lives in a child process of its own. The parent holds
-no tensors. Messages over the pipe, child to parent: ("ready", None), ("report", Progress | Preview), ("done", result),
-("error", Rejected | Transient), ("failed", Failure), ("aborted", None). Parent to child: ("work", work), ("abort", None).
+A thread cannot be killed and a fork cannot use CUDA, so the device lives in a child process of its own. The parent
+holds no tensors. Messages over the pipe, child to parent: ("ready", what the device is), ("report", Progress | Preview),
+("done", result), ("error", Rejected | Transient), ("failed", Failure), ("aborted", None). Parent to child:
+("work", work), ("abort", None).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +47,19 @@ class Engine:
     def __init__(self, studio: child.Studio, limits: Limits | None = None) -> None:
         self._studio = studio
         self._limits = limits or Limits()
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: SpawnProcess | None = None
+        self.info: dict[str, Any] = {}
         self._pipe: Connection | None = None
         self._is_idle = True
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None and self._process.is_alive() else None
+
+    def start(self, abort: threading.Event | None = None) -> dict[str, Any]:
+        """Start the child now rather than at the first work; what its device is. Raises Failed, Aborted."""
+        self._ready(abort or threading.Event())
+        return self.info
 
     def run(
         self,
@@ -157,6 +165,7 @@ class Engine:
         if kind != "ready":
             self.kill()
             raise Failed(value)
+        self.info = value
         return ours
 
     def _died(self) -> Failure:

@@ -63,7 +63,7 @@ class Lane:
     video: int
     weight: float
     kernel: tuple[float, ...]
-    taps_NW: Index
+    taps_NW: Index  # noqa: N815
 
 
 def driver_media(factors: Factors) -> tuple[Media, ...]:
@@ -77,7 +77,7 @@ def needs_audio(factors: Factors) -> bool:
 
 
 def nearest_faced(run_T: NDArray[np.int32]) -> Index:
-    """For each frame the nearest one with a face (run >= 0), the earlier of two as near. Raises ValueError without any."""
+    """For each frame the nearest one with a face (run >= 0), the earlier of two as near. ValueError without any."""
     faced = np.flatnonzero(run_T >= 0)
     if len(faced) == 0:
         raise ValueError("no frame has a face")

@@ -57,12 +57,14 @@ class Planned:
 class RenderWork:
     """Render output frames `span` of a planned job into one segment at `dest`.
 
-    job_key names what the appearance depends on (plan and version), so that the child encodes it once a job. frame_hashes: a file
-    to write one SHA-256 of raw planes a line to, for tests. preview: a JPEG rewritten every `preview_s` seconds.
+    job_key names what the appearance depends on (plan and version), so that the child encodes it once a job.
+    preview: a JPEG rewritten every `preview_s` seconds. frame_hashes: a file to write "index SHA-256" of each output
+    frame's raw planes to, for tests.
     """
 
     spec: JobSpec
     job_key: str
+    source_facts: MediaFacts
     bundle: BundleFolder
     plan: Path
     source: Path

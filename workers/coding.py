@@ -1,0 +1,159 @@
+"""Frames and voice to styles: crops, network codes kept by absolute index, and factors put together.
+
+Suffixes: B slots of a batch, M frames at hand, D code length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from farm.domain.factor import Factor, Factors
+from farm.domain.span import Span
+from farm.domain.timeline import Timeline
+from farm.face import align
+from farm.face.planes import to_device
+from farm.media import audio, mel
+from farm.media.frame import Frame
+from farm.nets.bundle import Bundle
+from farm.nets.style import style
+from workers import factors
+from workers.factors import Code, Index, Lane
+from workers.plan_file import PlannedVideo
+from workers.reading import VOICE
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Who is shown: encoded once a job, alone in its batch, so that it is the same for every chunk."""
+
+    code_1A: torch.Tensor
+    map_1CMM: torch.Tensor
+
+
+def crops(frames: Sequence[Frame], video: PlannedVideo, bundle: Bundle) -> torch.Tensor:
+    """(M, 3, S, S): what the networks see of these frames."""
+    planes = to_device(frames, video.picture, bundle.device)
+    at = [frame.index for frame in frames]
+    return align.crop(planes, np.asarray(video.crop_from_frame[at]), bundle.sizes.image).to(bundle.dtype)
+
+
+@torch.inference_mode()
+def appearance(frame: Frame, video: PlannedVideo, bundle: Bundle) -> Appearance:
+    return Appearance(*bundle.appearance(crops([frame], video, bundle)))
+
+
+class Coder:
+    """Makes and keeps raw codes, and builds styles from them. One chunk's; one thread's."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        wanted: Factors,
+        videos: Sequence[PlannedVideo],
+        lanes: Mapping[Factor, Sequence[Lane]],
+        span: Span,
+        batch: int,
+    ) -> None:
+        self._bundle = bundle
+        self._videos = videos
+        self._lanes = lanes
+        self._span = span
+        self._batch = batch
+        self._gains = {
+            factor: bundle.gains[factor] if setting.gain is None else setting.gain for factor, setting in wanted.items()
+        }
+        # Lip codes are long, and mostly come from the voice.
+        self._lip_from: set[int] = {lane.video for lane in lanes[Factor.LIP]}
+        self._rows: dict[tuple[int, int], dict[Factor, Code]] = {}
+
+    def encode(self, video: int, frames: Sequence[Frame]) -> None:
+        """Codes of driver frames (ascending), each at its own slot."""
+        for group in _slotted(frames, self._batch):
+            slots = [frame.index % self._batch for frame in group]
+            seen = crops(group, self._videos[video], self._bundle)
+            codes = self._bundle.motion(_placed(seen, slots, self._batch))
+            eye = _rows(codes.eye, slots)
+            rows = {
+                Factor.POSE: _rows(codes.pose, slots),
+                Factor.GAZE: eye,
+                Factor.BLINK: eye,
+                Factor.EXPRESSION: _rows(codes.expression, slots),
+            }
+            if video in self._lip_from:
+                rows[Factor.LIP] = _rows(codes.lip, slots)
+            for number, frame in enumerate(group):
+                self._rows[video, frame.index] = {factor: code[number] for factor, code in rows.items()}
+
+    def hear(self, outputs: Sequence[int], timeline: Timeline, speech: Path, loudness: float) -> None:
+        """Lip codes of output frames (ascending) from the voice at each one's own time."""
+        blocks: dict[int, list[int]] = {}
+        for k in outputs:
+            blocks.setdefault(k // self._batch, []).append(k)
+        for group in blocks.values():
+            starts = [mel.window_start(timeline.time_s(k)) for k in group]
+            first, last = mel.stretch(starts)
+            windows = mel.windows(audio.read(speech, first, last), first, starts, loudness)
+            slots = [k % self._batch for k in group]
+            heard = torch.from_numpy(windows).to(self._bundle.device, self._bundle.dtype)
+            _, lip = self._bundle.audio(_placed(heard, slots, self._batch))
+            for k, code in zip(group, _rows(lip, slots), strict=True):
+                self._rows[VOICE, k] = {Factor.LIP: code}
+
+    def style(self, outputs: Span, appearance: Appearance, voice_taps: Index | None) -> torch.Tensor:
+        """style_BD of the output frames, each at its own slot of a whole batch."""
+        rows = slice(outputs.start - self._span.start, outputs.stop - self._span.start)
+        sizes, count = self._bundle.sizes, len(outputs)
+        if voice_taps is not None:
+            lane = Lane(VOICE, 1.0, factors.GAUSSIAN_3, voice_taps)
+            heard = factors.smoothed(lambda at: self._raw(Factor.LIP, VOICE, at), lane, rows)
+            lip = factors.combined([(1.0, heard)], self._gains[Factor.LIP], count, sizes.lip)
+        else:
+            lip = self._code(Factor.LIP, rows, sizes.lip)
+        gaze, blink = (self._code(factor, rows, sizes.eye) for factor in (Factor.GAZE, Factor.BLINK))
+        expression = self._code(Factor.EXPRESSION, rows, sizes.expression)
+        pose = self._code(Factor.POSE, rows, sizes.pose)
+        slots = [k % self._batch for k in range(outputs.start, outputs.stop)]
+        lip, expression, eye, pose = (
+            _placed(torch.from_numpy(code).to(self._bundle.device, self._bundle.dtype), slots, self._batch)
+            for code in (lip, expression, factors.eye(gaze, blink), pose)
+        )
+        return style(appearance.code_1A, lip, expression, eye, pose)
+
+    def forget(self, keys: Sequence[tuple[int, int]]) -> None:
+        for key in keys:
+            self._rows.pop(key, None)
+
+    def _code(self, factor: Factor, rows: slice, width: int) -> Code:
+        parts = [
+            (lane.weight, factors.smoothed(lambda at, lane=lane: self._raw(factor, lane.video, at), lane, rows))
+            for lane in self._lanes[factor]
+        ]
+        return factors.combined(parts, self._gains[factor], rows.stop - rows.start, width)
+
+    def _raw(self, factor: Factor, video: int, at: Index) -> Code:
+        return np.stack([self._rows[video, int(frame)][factor] for frame in at])
+
+
+def _slotted(frames: Sequence[Frame], batch: int) -> list[list[Frame]]:
+    blocks: dict[int, list[Frame]] = {}
+    for frame in frames:
+        blocks.setdefault(frame.index // batch, []).append(frame)
+    return list(blocks.values())
+
+
+def _placed(items_M: torch.Tensor, slots: Sequence[int], batch: int) -> torch.Tensor:
+    """A whole batch with each item at its slot and zeros elsewhere: a network's rounding depends on the batch's shape
+    and may depend on the slot, so both are fixed by the frame's index (see farm.nets.slots)."""
+    placed = items_M.new_zeros((batch, *items_M.shape[1:]))
+    placed[list(slots)] = items_M
+    return placed
+
+
+def _rows(codes_BD: torch.Tensor, slots: Sequence[int]) -> NDArray[np.float32]:
+    return codes_BD[list(slots)].float().cpu().numpy()

@@ -1,0 +1,256 @@
+"""Rendering, child side: decode -> encode factors -> generate -> composite -> encode, five stages in threads.
+
+Every network call uses a batch of one fixed size with each frame at the slot that its absolute index gives it, so that
+the frames of a job are the same bits however it is cut into chunks. Suffixes: B slots of a batch, N frames of it that
+belong to the chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from farm.domain.job import Kind, Phase
+from farm.domain.order import Progress
+from farm.domain.span import Span
+from farm.face.composite import paste
+from farm.face.planes import PlanesBatch, to_device, to_frames
+from farm.media import decode
+from farm.media.encode import SegmentEncoder, VideoTags
+from farm.media.frame import Frame, PictureFormat
+from farm.media.thumbnail import jpeg
+from farm.nets.bundle import Bundle
+from workers import factors, square
+from workers.coding import Appearance, Coder
+from workers.factors import SOURCE
+from workers.plan_file import PlanFile, PlannedVideo
+from workers.reading import Reader, StillReader, Window, windows
+from workers.stages import Line
+from workers.work import Check, Preview, Rendered, RenderWork, Report
+
+WINDOW_BYTES: Final = 192 * 2**20
+"""Decoded pictures that a window running backward may hold."""
+PREVIEW_SIDE: Final = 640
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A window's frames: those to make codes of, by video, and those to show, by index."""
+
+    window: Window
+    encode: dict[int, list[Frame]]
+    show: dict[int, Frame]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Output frames `outputs`; frames: the source's, already under their output index and pts; empty for a still."""
+
+    outputs: Span
+    source: Sequence[int]
+    frames: list[Frame]
+    has_face: Sequence[bool]
+    style_BD: torch.Tensor | None = None
+    generated_N3SS: torch.Tensor | None = None
+
+
+def open_reader(path: Path, video: PlannedVideo, is_still: bool) -> Reader | StillReader:
+    if is_still:
+        return StillReader(decode.image(path)[0])
+    return Reader(decode.open_video(path, video.index))
+
+
+def render(work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, report: Report, check: Check) -> Rendered:
+    """Write the segment of work.span to work.dest."""
+    chunk = _Chunk(work, plan, bundle, who, report)
+    line = Line(
+        [
+            ("decode", chunk.decode),
+            ("encode_factors", chunk.encode_factors),
+            ("generate", chunk.generate),
+            ("composite", chunk.composite),
+            ("encode", chunk.encode),
+        ]
+    )
+    total, done, started = len(work.span), 0, time.monotonic()
+    faces = 0
+    for batch in line:
+        check()
+        done += len(batch.outputs)
+        faces += sum(batch.has_face)
+        rate = done / max(time.monotonic() - started, 1e-9)
+        report(Progress(Phase.RENDERING, done, total, rate))
+    return Rendered(done, line.seconds, {"faces": float(faces)})
+
+
+class _Chunk:
+    """The stages of one chunk; each is a generator that runs in a thread of its own."""
+
+    def __init__(self, work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, report: Report) -> None:
+        self._work, self._plan, self._bundle, self._who, self._report = work, plan, bundle, who, report
+        self._pastes = work.spec.kind is Kind.DUB
+        self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
+        clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
+        runs = [video.run for video in plan.videos]
+        self._lanes = factors.lanes(work.spec.factors, plan.timeline, work.span, runs, clocks)
+        self._voice_taps = None
+        if factors.needs_audio(work.spec.factors):
+            outputs = np.arange(work.span.start, work.span.stop)
+            self._voice_taps = factors.audio_taps(outputs, len(plan.timeline))
+
+    def decode(self, _: Iterator[object]) -> Iterator[_Read]:
+        work, plan = self._work, self._plan
+        source = plan.videos[SOURCE].picture
+        frame_bytes = source.width * source.height * (2 if source.bit_depth > 8 else 1) * 2
+        steps = windows(
+            work.span,
+            work.batch_frames,
+            self._shown,
+            [lane for lanes in self._lanes.values() for lane in lanes],
+            voice_taps=self._voice_taps,
+            shows_source=self._pastes,
+            window_frames=max(WINDOW_BYTES // frame_bytes, work.batch_frames),
+        )
+        with ExitStack() as stack:
+            readers: dict[int, Reader | StillReader] = {}
+            for number, (path, video) in enumerate(zip((work.source, *work.drivers), plan.videos, strict=True)):
+                readers[number] = open_reader(path, video, not self._pastes and number == SOURCE)
+                stack.callback(readers[number].close)
+            kept: dict[int, Frame] = {}
+            for step in steps:
+                encode: dict[int, list[Frame]] = {}
+                at_hand: dict[int, Frame] = kept
+                for number in sorted({SOURCE, *step.encode}):
+                    wanted = set(step.encode.get(number, ()))
+                    own = at_hand if number == SOURCE else {}
+                    missing = sorted((wanted | (step.show if number == SOURCE else set())) - own.keys())
+                    own |= {frame.index: frame for frame in readers[number].frames(missing)}
+                    if wanted:
+                        encode[number] = [own[index] for index in sorted(wanted)]
+                yield _Read(step, encode, {index: at_hand[index] for index in step.show})
+                kept = {index: frame for index, frame in at_hand.items() if index in step.keep}
+
+    def encode_factors(self, reads: Iterator[_Read]) -> Iterator[_Batch]:
+        work, timeline = self._work, self._plan.timeline
+        run = self._plan.videos[SOURCE].run
+        coder = Coder(
+            self._bundle, work.spec.factors, self._plan.videos, self._lanes, work.span, work.batch_frames
+        )
+        with torch.inference_mode():
+            for read in reads:
+                for video, frames in read.encode.items():
+                    coder.encode(video, frames)
+                if read.window.voice:
+                    coder.hear(read.window.voice, timeline, work.speech, self._plan.voice_rms)
+                for outputs in read.window.batches:
+                    source = [timeline.source_index[k] for k in range(outputs.start, outputs.stop)]
+                    frames = [
+                        replace(read.show[index], index=k, pts=timeline.pts[k])
+                        for k, index in zip(range(outputs.start, outputs.stop), source, strict=True)
+                        if self._pastes
+                    ]
+                    has_face = [not self._pastes or bool(run[index] >= 0) for index in source]
+                    # Frames without a face pass through untouched: nothing is generated for them alone.
+                    made = coder.style(outputs, self._who, self._voice_taps) if any(has_face) else None
+                    yield _Batch(outputs, source, frames, has_face, made)
+                coder.forget(read.window.forget)
+
+    def generate(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+        with torch.inference_mode():
+            for batch in batches:
+                if batch.style_BD is None:
+                    yield batch
+                    continue
+                slots = [k % self._work.batch_frames for k in range(batch.outputs.start, batch.outputs.stop)]
+                image_B3SS = self._bundle.generator(batch.style_BD, self._who.map_1CMM)
+                yield replace(batch, style_BD=None, generated_N3SS=image_B3SS[slots].float())
+
+    def composite(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+        timeline, source = self._plan.timeline, self._plan.videos[SOURCE]
+        with torch.inference_mode():
+            for batch in batches:
+                image = batch.generated_N3SS
+                if image is None:
+                    yield batch
+                elif self._pastes:
+                    planes = to_device(batch.frames, source.picture, self._bundle.device)
+                    at = list(batch.source)
+                    planes = paste(
+                        planes,
+                        image,
+                        np.asarray(source.crop_from_frame[at]),
+                        np.asarray(source.points[at]),
+                        np.asarray(batch.has_face, bool),
+                    )
+                    yield replace(batch, frames=to_frames(planes, batch.frames), generated_N3SS=None)
+                else:
+                    planes = square.planes(image)
+                    pts = timeline.pts[batch.outputs.start : batch.outputs.stop]
+                    yield replace(batch, frames=_frames(planes, batch.outputs, pts), generated_N3SS=None)
+
+    def encode(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+        work = self._work
+        picture, tags = self._picture()
+        encoder = SegmentEncoder(
+            work.dest, picture, self._plan.timeline.time_base, self._plan.frame_rate, work.spec.output, tags
+        )
+        hashes: list[str] = []
+        previewed = time.monotonic()
+        is_first = True
+        try:
+            for batch in batches:
+                for frame in batch.frames:
+                    encoder.add(frame)
+                    if work.frame_hashes is not None:
+                        hashes.append(f"{frame.index} {frame_sha256(frame)}\n")
+                if work.preview is not None and (is_first or time.monotonic() - previewed >= work.preview_s):
+                    is_first, previewed = False, time.monotonic()
+                    self._preview(work.preview, batch.frames[-1], picture)
+                yield replace(batch, frames=[])
+            if (written := encoder.close()) != len(work.span):
+                raise RuntimeError(f"the segment holds {written} frames, not {len(work.span)}")
+        except BaseException:
+            with suppress(Exception):
+                encoder.abort()
+            raise
+        if work.frame_hashes is not None:
+            work.frame_hashes.write_text("".join(hashes))
+
+    def _picture(self) -> tuple[PictureFormat, VideoTags]:
+        if not self._pastes:
+            return square.picture(self._bundle.sizes.image), square.TAGS
+        facts = self._work.source_facts.video
+        assert facts is not None
+        tags = VideoTags(facts.sample_aspect, facts.color_space, facts.color_primaries, facts.color_transfer)
+        return self._plan.videos[SOURCE].picture, tags
+
+    def _preview(self, path: Path, frame: Frame, picture: PictureFormat) -> None:
+        unfinished = path.with_suffix(".part")
+        unfinished.write_bytes(jpeg(frame, picture, PREVIEW_SIDE))
+        os.replace(unfinished, path)
+        self._report(Preview(path, frame.index))
+
+
+def _frames(planes: PlanesBatch, outputs: Span, pts: Sequence[int]) -> list[Frame]:
+    empty = np.zeros((0, 0), np.uint8)
+    like = [Frame(k, at, empty, empty, empty) for k, at in zip(range(outputs.start, outputs.stop), pts, strict=True)]
+    return to_frames(planes, like)
+
+
+def frame_sha256(frame: Frame) -> str:
+    """Of the samples alone, plane after plane: what a test compares between chunkings."""
+    digest = hashlib.sha256()
+    for plane in (frame.y, frame.u, frame.v):
+        digest.update(np.ascontiguousarray(plane).tobytes())
+    return digest.hexdigest()
+
+

@@ -1,0 +1,167 @@
+"""What the engine's child does: the device, the networks in memory, and one function a kind of work."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from farm.domain.job import Kind, Phase
+from farm.domain.order import Progress
+from farm.face.nets import FaceNets
+from farm.media import mux
+from farm.nets import bundle
+from farm.nets.bundle import Bundle
+from workers import plan_file
+from workers.coding import Appearance, appearance
+from workers.factors import SOURCE
+from workers.pipeline import open_reader, render
+from workers.survey import survey
+from workers.work import Assembled, BundleFolder, Check, FinalizeWork, Perform, PlanWork, RenderWork, Report
+
+APPEARANCES_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Setup:
+    """device: auto, cpu, cuda or cuda:N. bundle_bytes: weights kept in memory beside the one in use."""
+
+    device: str = "auto"
+    threads: int | None = None
+    bundle_bytes: int = 4 * 2**30
+
+
+def open_studio(setup: Setup) -> Perform:
+    return Studio(setup)
+
+
+def studio(setup: Setup) -> Callable[[], Perform]:
+    """For `Engine`: what the child calls to build its studio."""
+    return partial(open_studio, setup)
+
+
+class Studio:
+    """Bundles and appearances stay in memory between works, least recently used first out."""
+
+    def __init__(self, setup: Setup) -> None:
+        if setup.threads is not None:
+            torch.set_num_threads(setup.threads)
+        # The same frames give the same bits, whichever chunk they are in and whoever renders it on such a device.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        self._device = device(setup.device)
+        self._bundle_bytes = setup.bundle_bytes
+        self._nets: FaceNets | None = None
+        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+        self._appearances: OrderedDict[str, Appearance] = OrderedDict()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the worker shows of its device."""
+        is_cuda = self._device.type == "cuda"
+        return {
+            "device": str(self._device),
+            "name": torch.cuda.get_device_name(self._device) if is_cuda else platform.processor() or platform.machine(),
+            "memory_bytes": torch.cuda.get_device_properties(self._device).total_memory
+            if is_cuda
+            else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+
+    def __call__(self, work: object, report: Report, check: Check) -> object:
+        if isinstance(work, PlanWork):
+            return survey(work, self._face_nets, report, check)
+        if isinstance(work, RenderWork):
+            return self._render(work, report, check)
+        if isinstance(work, FinalizeWork):
+            return finalize(work, report, check)
+        raise TypeError(f"no such work: {type(work).__name__}")
+
+    def _face_nets(self) -> FaceNets:
+        if self._nets is None:
+            self._nets = FaceNets(self._device)
+        return self._nets
+
+    def _render(self, work: RenderWork, report: Report, check: Check) -> object:
+        report(Progress(Phase.RENDERING, 0, len(work.span)))
+        plan = plan_file.read(work.plan)
+        loaded = self._bundle(work.bundle)
+        check()
+        who = self._appearance(work, plan, loaded)
+        try:
+            return render(work, plan, loaded, who, report, check)
+        except torch.OutOfMemoryError:
+            # What else is in memory must not make the next, smaller try fail as well.
+            self._bundles.clear()
+            self._appearances.clear()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise
+
+    def _bundle(self, folder: BundleFolder) -> Bundle:
+        loaded = self._bundles.pop(folder.sha256, None)
+        if loaded is None:
+            loaded = bundle.load(folder.folder, self._device, folder.sha256)
+        self._bundles[folder.sha256] = loaded
+        while len(self._bundles) > 1 and sum(map(_weight_bytes, self._bundles.values())) > self._bundle_bytes:
+            self._bundles.popitem(last=False)
+        return loaded
+
+    def _appearance(self, work: RenderWork, plan: plan_file.PlanFile, loaded: Bundle) -> Appearance:
+        who = self._appearances.pop(work.job_key, None)
+        if who is None:
+            video = plan.videos[SOURCE]
+            reader = open_reader(work.source, video, work.spec.kind is Kind.ANIMATE)
+            try:
+                (frame,) = reader.frames([video.best_frame])
+            finally:
+                reader.close()
+            who = appearance(frame, video, loaded)
+        self._appearances[work.job_key] = who
+        while len(self._appearances) > APPEARANCES_KEPT:
+            self._appearances.popitem(last=False)
+        return who
+
+
+def finalize(work: FinalizeWork, report: Report, check: Check) -> Assembled:
+    """Segments and voice to the finished file, which is then read back and checked."""
+    timeline = plan_file.read(work.plan).timeline
+
+    def progress(done: int, total: int) -> None:
+        check()
+        report(Progress(Phase.STITCHING, done, total))
+
+    report(Progress(Phase.STITCHING, 0, len(timeline)))
+    facts = mux.assemble(
+        work.segments,
+        timeline.pts,
+        timeline.end_pts,
+        timeline.time_base,
+        work.voice,
+        work.dest,
+        work.spec.output,
+        progress,
+    )
+    return Assembled(facts.frames, float(facts.duration_s))
+
+
+def device(name: str) -> torch.device:
+    """Raises RuntimeError when the device that is asked for is not there."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    wanted = torch.device(name)
+    if wanted.type == "cuda":
+        torch.cuda.get_device_properties(wanted)
+    return wanted
+
+
+def _weight_bytes(loaded: Bundle) -> int:
+    networks = loaded.networks.named().values()
+    return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())

@@ -1,0 +1,175 @@
+"""Planning, child side: probe the inputs, follow the faces, fix the timeline, write the plan file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from farm.domain import timeline
+from farm.domain.job import FaceChoice, FaceSetting, Kind, Phase
+from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
+from farm.domain.order import Progress
+from farm.errors import Rejected
+from farm.face import likeness
+from farm.face.align import crop_from_frame
+from farm.face.nets import FaceNets
+from farm.face.track import Tracker
+from farm.media import audio, decode, mel, probe
+from farm.media.frame import Frame, PictureFormat
+from farm.media.index import NO_PTS, FrameIndex
+from workers import plan_file
+from workers.work import Check, Planned, PlanWork, Report
+
+STILL_RATE: Final = Fraction(25)
+"""Frames a second of animated stills, the rate that the networks were trained at."""
+SCAN_FRAMES: Final = 8
+"""Frames handed to the tracker at once."""
+
+
+def survey(work: PlanWork, nets: Callable[[], FaceNets], report: Report, check: Check) -> Planned:
+    """Raises Rejected for every fault of the inputs; the detail says which file."""
+    seconds = {"probing": 0.0, "tracking": 0.0}
+    limits = probe.MediaLimits(work.max_bytes, work.max_duration_s, work.max_pixels)
+    report(Progress(Phase.PROBING))
+    with _timed(seconds, "probing"):
+        with _about("source"):
+            source_facts = probe.probe(work.source, limits)
+        with _about("voice"):
+            voice_facts = probe.probe(work.voice, limits)
+            check()
+            audio_facts = audio.speech(work.voice, work.speech)
+            _check_voice(audio_facts)
+        for number, driver in enumerate(work.drivers):
+            check()
+            with _about(f"driving video {number + 1}"):
+                probe.probe(driver, limits)
+        loudness = mel.rms(_pieces(work.speech))
+    with _timed(seconds, "tracking"):
+        follow = _Follower(nets(), report, check)
+        reference = None
+        if work.spec.face.choice is FaceChoice.REFERENCE and work.reference is not None:
+            with _about("face reference"):
+                reference = likeness.of(follow.nets, *decode.image(work.reference))
+        with _about("source"):
+            if work.spec.kind is Kind.ANIMATE:
+                source, facts, found = follow.still(work.source, source_facts, work.spec.face, reference)
+            else:
+                source, facts, found = follow.video(work.source, source_facts, work.spec.face, reference)
+        videos = [source]
+        for number, driver in enumerate(work.drivers):
+            with _about(f"driving video {number + 1}"):
+                videos.append(follow.video(driver, None, FaceSetting(), None)[0])
+    if work.spec.kind is Kind.ANIMATE:
+        shown = timeline.steady(STILL_RATE, audio_facts.duration_s)
+        rate = STILL_RATE
+    else:
+        index = source.index
+        pts = index.pts.tolist()
+        shown = timeline.build(work.spec.sync_mode, pts, index.end_pts, index.time_base, audio_facts.duration_s)
+        rate = index.frame_rate
+    plan = plan_file.PlanFile(shown, rate, loudness, work.batch_frames, tuple(videos))
+    plan_file.write(work.plan, plan)
+    return Planned(
+        replace(source_facts, video=facts),
+        replace(voice_facts, audio=audio_facts),
+        frames_total=len(shown),
+        faces_found=found,
+        seconds=seconds,
+    )
+
+
+class _Follower:
+    """Follows one face through one file after the other."""
+
+    def __init__(self, nets: FaceNets, report: Report, check: Check) -> None:
+        self.nets = nets
+        self._report = report
+        self._check = check
+
+    def still(
+        self, path: Path, facts: MediaFacts, choice: FaceSetting, reference: likeness.Likeness | None
+    ) -> tuple[plan_file.PlannedVideo, VideoFacts | None, int]:
+        frame, picture = decode.image(path)
+        tracker = Tracker(self.nets, picture, choice, reference)
+        tracker.add([frame])
+        one = np.zeros(1, np.int64)
+        index = FrameIndex(
+            pts=one,
+            end_pts=1,
+            time_base=1 / STILL_RATE,
+            frame_rate=STILL_RATE,
+            is_vfr=False,
+            raw=np.full(1, NO_PTS, np.int64),
+            key=np.ones(1, bool),
+            check=np.zeros(1, np.uint32),
+        )
+        planned, found = _planned(tracker, picture, index)
+        return planned, facts.video, found
+
+    def video(
+        self, path: Path, facts: MediaFacts | None, choice: FaceSetting, reference: likeness.Likeness | None
+    ) -> tuple[plan_file.PlannedVideo, VideoFacts, int]:
+        scan = decode.scan(path)
+        tracker = Tracker(self.nets, scan.picture, choice, reference)
+        expected = facts.video.frames if facts is not None and facts.video is not None else 0
+        window: list[Frame] = []
+        done = 0
+        started = time.monotonic()
+        for frame in scan:
+            window.append(frame)
+            if len(window) < SCAN_FRAMES:
+                continue
+            tracker.add(window)
+            done += len(window)
+            window.clear()
+            self._check()
+            rate = done / max(time.monotonic() - started, 1e-9)
+            self._report(Progress(Phase.TRACKING, done, max(expected, done), rate))
+        if window:
+            tracker.add(window)
+        planned, found = _planned(tracker, scan.picture, scan.index)
+        return planned, scan.facts, found
+
+
+def _planned(tracker: Tracker, picture: PictureFormat, index: FrameIndex) -> tuple[plan_file.PlannedVideo, int]:
+    track = tracker.finish()
+    transforms = crop_from_frame(track.anchors, track.run, float(index.frame_rate))
+    planned = plan_file.PlannedVideo(picture, index, track.run, track.points, transforms, track.best_frame)
+    return planned, int(track.found.sum())
+
+
+def _check_voice(facts: AudioFacts) -> None:
+    if facts.duration_s <= 0:
+        raise Rejected("media_no_audio", "its audio has no samples")
+
+
+def _pieces(wav: Path) -> Iterator[np.ndarray]:
+    length = audio.length(wav)
+    step = 60 * audio.SPEECH_HZ
+    for start in range(0, length, step):
+        yield audio.read(wav, start, min(start + step, length))
+
+
+@contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Say which of the job's files a refusal is about."""
+    try:
+        yield
+    except Rejected as error:
+        raise Rejected(error.code, f"{what}: {error.detail}") from error
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - started
+
+
