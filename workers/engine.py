@@ -1,8 +1,8 @@
 """The engine, parent side: a spawned child that does one work at a time, watched and killed when it must be.
 
 A thread cannot be killed and a fork cannot use CUDA, so the device lives in a child process of its own. The parent
-holds no tensors. Messages over the pipe, child to parent: ("ready", what the device is), ("report", Progress | Preview),
-("done", result), ("error", Rejected | Transient), ("failed", Failure), ("aborted", None). Parent to child:
+holds no tensors. Messages over the pipe, child to parent: ("ready", what the device is), ("report", Progress or
+Preview), ("done", result), ("error", Rejected or Transient), ("failed", Failure), ("aborted", None). Parent to child:
 ("work", work), ("abort", None).
 """
 

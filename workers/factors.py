@@ -63,7 +63,7 @@ class Lane:
     video: int
     weight: float
     kernel: tuple[float, ...]
-    taps_NW: Index  # noqa: N815
+    taps_NW: Index
 
 
 def driver_media(factors: Factors) -> tuple[Media, ...]:

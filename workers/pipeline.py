@@ -69,9 +69,11 @@ def open_reader(path: Path, video: PlannedVideo, is_still: bool) -> Reader | Sti
     return Reader(decode.open_video(path, video.index))
 
 
-def render(work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, report: Report, check: Check) -> Rendered:
+def render(
+    work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, batch_frames: int, report: Report, check: Check
+) -> Rendered:
     """Write the segment of work.span to work.dest."""
-    chunk = _Chunk(work, plan, bundle, who, report)
+    chunk = _Chunk(work, plan, bundle, who, batch_frames, report)
     line = Line(
         [
             ("decode", chunk.decode),
@@ -95,8 +97,11 @@ def render(work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, re
 class _Chunk:
     """The stages of one chunk; each is a generator that runs in a thread of its own."""
 
-    def __init__(self, work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, report: Report) -> None:
+    def __init__(
+        self, work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, batch_frames: int, report: Report
+    ) -> None:
         self._work, self._plan, self._bundle, self._who, self._report = work, plan, bundle, who, report
+        self._batch = batch_frames
         self._pastes = work.spec.kind is Kind.DUB
         self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
         clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
@@ -113,12 +118,12 @@ class _Chunk:
         frame_bytes = source.width * source.height * (2 if source.bit_depth > 8 else 1) * 2
         steps = windows(
             work.span,
-            work.batch_frames,
+            self._batch,
             self._shown,
             [lane for lanes in self._lanes.values() for lane in lanes],
             voice_taps=self._voice_taps,
             shows_source=self._pastes,
-            window_frames=max(WINDOW_BYTES // frame_bytes, work.batch_frames),
+            window_frames=max(WINDOW_BYTES // frame_bytes, self._batch),
         )
         with ExitStack() as stack:
             readers: dict[int, Reader | StillReader] = {}
@@ -142,9 +147,7 @@ class _Chunk:
     def encode_factors(self, reads: Iterator[_Read]) -> Iterator[_Batch]:
         work, timeline = self._work, self._plan.timeline
         run = self._plan.videos[SOURCE].run
-        coder = Coder(
-            self._bundle, work.spec.factors, self._plan.videos, self._lanes, work.span, work.batch_frames
-        )
+        coder = Coder(self._bundle, work.spec.factors, self._plan.videos, self._lanes, work.span, self._batch)
         with torch.inference_mode():
             for read in reads:
                 for video, frames in read.encode.items():
@@ -170,7 +173,7 @@ class _Chunk:
                 if batch.style_BD is None:
                     yield batch
                     continue
-                slots = [k % self._work.batch_frames for k in range(batch.outputs.start, batch.outputs.stop)]
+                slots = [k % self._batch for k in range(batch.outputs.start, batch.outputs.stop)]
                 image_B3SS = self._bundle.generator(batch.style_BD, self._who.map_1CMM)
                 yield replace(batch, style_BD=None, generated_N3SS=image_B3SS[slots].float())
 
@@ -252,5 +255,3 @@ def frame_sha256(frame: Frame) -> str:
     for plane in (frame.y, frame.u, frame.v):
         digest.update(np.ascontiguousarray(plane).tobytes())
     return digest.hexdigest()
-
-

@@ -26,7 +26,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, eq=False)
 class PlannedVideo:
-    """One video of a job and the face followed through it. run: -1 without the face. best_frame shows the appearance."""
+    """One video of a job and the face followed through it. run: -1 without the face. best_frame: the appearance."""
 
     picture: PictureFormat
     index: FrameIndex
@@ -111,7 +111,9 @@ def _mapped(path: Path) -> Mapping[str, NDArray]:
             header = file.read(30)
             file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
             version = np.lib.format.read_magic(file)
-            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
             shape, fortran, dtype = read_header(file)
             order = "F" if fortran else "C"
             empty = 0 in shape

@@ -1,7 +1,7 @@
 """In which order a chunk's frames are decoded: pure planning of windows, and a reader that never goes back needlessly.
 
 An output frame shows one source frame and needs codes of driver frames around another; both may run backward (bounce)
-or start over (loop). Output is made in windows: one batch where everything runs forward, several batches where something runs
+or start over (loop). Output is made in windows: one batch where everything runs forward, several where something runs
 backward, so that a backward run is decoded forward once a window and not once a frame.
 """
 
@@ -22,15 +22,16 @@ from workers.factors import HALO, Index, Lane
 
 CODES_KEPT: Final = 4096
 """Codes kept for later windows, in driver frames; a code that was dropped is made again, to the same bits."""
-SKIP_FRAMES: Final = 48
-"""Decoding on is cheaper than seeking up to about this many unwanted frames."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """One step of the line. batches: output spans, each inside one batch slot range. encode: frames to make codes of,
-    by video. voice: output frames to make lip codes of. show: source frames that appear. keep: source frames wanted again
-    soon. forget: codes (video, frame) that are dropped afterwards."""
+    """One step of the line.
+
+    batches: output spans, each inside one batch slot range. encode: frames to make codes of, by video. voice: output
+    frames to make lip codes of. show: source frames that appear. keep: source frames wanted again soon. forget: codes
+    (video, frame) that are dropped afterwards.
+    """
 
     batches: tuple[Span, ...]
     encode: Mapping[int, tuple[int, ...]]
@@ -144,35 +145,17 @@ def _groups(
 
 
 class Reader:
-    """Frames of one video by ascending index; goes on from where it stands while that is cheaper than seeking."""
+    """Frames of one video by ascending index."""
 
     def __init__(self, video: Video) -> None:
         self._video = video
-        self._frames: Iterator[Frame] | None = None
-        self._at = 0
 
     def frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
-        """The frames `wanted`, which ascend."""
+        # The video goes on from where it stands, unless a key frame is nearer.
         for index in wanted:
-            if self._frames is None or not self._at <= index <= self._at + SKIP_FRAMES:
-                self._stop()
-                self._frames = self._video.frames(Span(index, len(self._video.index)))
-                self._at = index
-            while True:
-                frame = next(self._frames)
-                self._at = frame.index + 1
-                if frame.index == index:
-                    yield frame
-                    break
-
-    def _stop(self) -> None:
-        close = getattr(self._frames, "close", None)
-        if close is not None:
-            close()
-        self._frames = None
+            yield from self._video.frames(Span(index, index + 1))
 
     def close(self) -> None:
-        self._stop()
         self._video.close()
 
 

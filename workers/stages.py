@@ -1,4 +1,4 @@
-"""An assembly line: stages in threads joined by short queues. Memory is bounded, and the slowest stage sets the pace."""
+"""An assembly line: stages in threads joined by short queues, so that memory is bounded."""
 
 from __future__ import annotations
 

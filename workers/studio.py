@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from farm.domain.chunk import Failure, Reason
 from farm.domain.job import Kind, Phase
 from farm.domain.order import Progress
 from farm.face.nets import FaceNets
@@ -22,6 +23,7 @@ from workers import plan_file
 from workers.coding import Appearance, appearance
 from workers.factors import SOURCE
 from workers.pipeline import open_reader, render
+from workers.reasons import Failed
 from workers.survey import survey
 from workers.work import Assembled, BundleFolder, Check, FinalizeWork, Perform, PlanWork, RenderWork, Report
 
@@ -92,18 +94,20 @@ class Studio:
     def _render(self, work: RenderWork, report: Report, check: Check) -> object:
         report(Progress(Phase.RENDERING, 0, len(work.span)))
         plan = plan_file.read(work.plan)
+        batch = work.batch_frames or plan.batch_frames
         loaded = self._bundle(work.bundle)
         check()
         who = self._appearance(work, plan, loaded)
         try:
-            return render(work, plan, loaded, who, report, check)
-        except torch.OutOfMemoryError:
+            return render(work, plan, loaded, who, batch, report, check)
+        except (torch.OutOfMemoryError, MemoryError) as error:
             # What else is in memory must not make the next, smaller try fail as well.
             self._bundles.clear()
             self._appearances.clear()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            raise
+            failure = Failure(Reason.OOM, "out_of_memory", f"batch of {batch}: {error}", batch_frames=batch)
+            raise Failed(failure) from error
 
     def _bundle(self, folder: BundleFolder) -> Bundle:
         loaded = self._bundles.pop(folder.sha256, None)

@@ -107,6 +107,7 @@ class _Follower:
             frame_rate=STILL_RATE,
             is_vfr=False,
             raw=np.full(1, NO_PTS, np.int64),
+            raw_is_dts=False,
             key=np.ones(1, bool),
             check=np.zeros(1, np.uint32),
         )
@@ -171,5 +172,3 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     seconds[name] += time.perf_counter() - started
-
-

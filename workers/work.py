@@ -58,6 +58,7 @@ class RenderWork:
     """Render output frames `span` of a planned job into one segment at `dest`.
 
     job_key names what the appearance depends on (plan and version), so that the child encodes it once a job.
+    batch_frames: smaller than the plan's after oom; None for the plan's.
     preview: a JPEG rewritten every `preview_s` seconds. frame_hashes: a file to write "index SHA-256" of each output
     frame's raw planes to, for tests.
     """
@@ -71,7 +72,7 @@ class RenderWork:
     drivers: tuple[Path, ...]
     speech: Path
     span: Span
-    batch_frames: int
+    batch_frames: int | None
     dest: Path
     preview: Path | None = None
     preview_s: float = 3.0

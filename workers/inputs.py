@@ -1,0 +1,114 @@
+"""Blobs on this machine's disk, by content: fetched once, checked, and dropped least recently used first.
+
+What a work reads is hard-linked into its own scratch folder, so that dropping (here or by another worker that shares
+the cache) never takes a file away from under it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from farm.domain.order import Blob
+from farm.errors import Rejected, Transient
+from farm.storage import keys
+from farm.storage.blobs import BlobStore
+from workers.work import BundleFolder
+
+MANIFEST = "manifest.json"
+
+
+class Inputs:
+    """A cache folder of at most about `max_bytes`."""
+
+    def __init__(self, folder: Path, store: BlobStore, max_bytes: int) -> None:
+        self._folder = folder
+        self._store = store
+        self._max_bytes = max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def file(self, blob: Blob, scratch: Path, name: str) -> Path:
+        """The blob as scratch/name. Raises Transient when the store does not answer or holds other bytes."""
+        kept = self._path(blob.sha256)
+        for _ in range(2):
+            if not kept.exists():
+                self._download(blob.key, blob.sha256, kept)
+            with suppress(FileNotFoundError):  # dropped just now by another worker
+                return self._linked(kept, scratch / name)
+        raise Transient("cache_contended", f"{blob.sha256} was dropped from the cache while it was taken")
+
+    def keep(self, path: Path, sha256: str) -> None:
+        """Remember a file that is here already under its content."""
+        kept = self._path(sha256)
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, kept)
+        self._drop_old()
+
+    def bundle(self, bundle_key: str, manifest_sha256: str, scratch: Path) -> BundleFolder:
+        """A version's files. Raises Rejected("bundle_corrupt") when its manifest is not the pinned one's."""
+        folder = scratch / "bundle"
+        folder.mkdir()
+        manifest = Blob(keys.bundle_file(bundle_key, MANIFEST), 0, manifest_sha256)
+        listed = json.loads(self.file(manifest, folder, MANIFEST).read_bytes())["files"]
+        for name, sha256 in listed.items():
+            if Path(name).name != name:
+                raise Rejected("bundle_corrupt", f"{MANIFEST} names the file {name!r}")
+            self.file(Blob(keys.bundle_file(bundle_key, name), 0, sha256), folder, name)
+        return BundleFolder(folder, manifest_sha256)
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+    def _download(self, key: str, sha256: str, kept: Path) -> None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", dir=self._folder)
+        os.close(handle)
+        part = Path(name)
+        try:
+            found = self._store.get_file(key, part).sha256 or _sha256(part)
+            if found != sha256:
+                raise Transient("blob_corrupt", f"{key} holds bytes of SHA-256 {found}, not {sha256}")
+            os.replace(part, kept)
+        finally:
+            part.unlink(missing_ok=True)
+        self._drop_old()
+
+    def _linked(self, kept: Path, path: Path) -> Path:
+        os.utime(kept)
+        _link(kept, path)
+        return path
+
+    def _drop_old(self) -> None:
+        files = []
+        for path in self._folder.glob("??/*"):
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                files.append((stat.st_mtime, stat.st_size, path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files)[:-1]:
+            if total <= self._max_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def _link(path: Path, dest: Path) -> None:
+    try:
+        os.link(path, dest)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(path, dest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
