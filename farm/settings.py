@@ -66,3 +66,13 @@ class WorkerSettings(BaseSettings):
     lease_s: float = 60.0
     heartbeat_s: float = 5.0
     threads: int | None = None
+    id: str | None = None
+    """A name that stays over restarts (quarantine remembers it); None makes one a process."""
+    stall_s: float = 300.0
+    """The engine is killed after so long without progress."""
+    deadline_s: float = 3600.0
+    """The longest that a render chunk may take."""
+    memory_bytes: int | None = None
+    """The engine's limit of resident memory; None means four fifths of the machine's."""
+    keeps_frame_hashes: bool = False
+    """Store SHA-256 of every output frame beside each segment, for tests."""

@@ -32,6 +32,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(Reason.TRANSIENT, error.code, error.detail)
     if _is_out_of_memory(error):
         return Failure(Reason.OOM, "out_of_memory", _tail(error))
+    if type(error).__name__ == "OutputCheckFailed":
+        return Failure(Reason.OUTPUT_CHECK_FAILED, "output_check_failed", str(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure(Reason.TRANSIENT, "disk_full", f"the worker's disk is full: {error}")
     return Failure(Reason.BUG, "bug", _tail(error))
@@ -48,7 +50,7 @@ def exit_failure(code: int | None, tail: str) -> Failure:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # Recognised by name: the parent process has no torch.
+    # Recognised by name, like OutputCheckFailed: the parent process has neither torch nor av.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,28 +21,11 @@ from workers.coding import Appearance, appearance
 from workers.factors import SOURCE
 from workers.pipeline import open_reader, render
 from workers.reasons import Failed
+from workers.studio_setup import Setup
 from workers.survey import survey
-from workers.work import Assembled, BundleFolder, Check, FinalizeWork, Perform, PlanWork, RenderWork, Report
+from workers.work import Assembled, BundleFolder, Check, FinalizeWork, PlanWork, RenderWork, Report
 
 APPEARANCES_KEPT = 16
-
-
-@dataclass(frozen=True)
-class Setup:
-    """device: auto, cpu, cuda or cuda:N. bundle_bytes: weights kept in memory beside the one in use."""
-
-    device: str = "auto"
-    threads: int | None = None
-    bundle_bytes: int = 4 * 2**30
-
-
-def open_studio(setup: Setup) -> Perform:
-    return Studio(setup)
-
-
-def studio(setup: Setup) -> Callable[[], Perform]:
-    """For `Engine`: what the child calls to build its studio."""
-    return partial(open_studio, setup)
 
 
 class Studio:

@@ -40,6 +40,11 @@ def preview(lease: Lease, frame: int) -> str:
     return f"{attempt(lease)}/preview-{frame:08d}.jpg"
 
 
+def frame_hashes(lease: Lease) -> str:
+    """SHA-256 of each raw output frame of a render chunk, where a worker was asked to keep them (tests)."""
+    return f"{attempt(lease)}/frames.txt"
+
+
 def output(lease: Lease, container: str = "mp4") -> str:
     return f"{attempt(lease)}/output.{container}"
 

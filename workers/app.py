@@ -1,0 +1,133 @@
+"""Wiring: settings to a render worker or a control worker, run by Celery in this process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import fields
+from typing import Any
+
+from celery import Celery, signals
+from celery.beat import EmbeddedService
+
+from farm import log, queue
+from farm.db.session import connect
+from farm.domain.ids import new_id
+from farm.domain.limits import InputLimits
+from farm.flow.workers import WorkerFacts
+from farm.settings import FarmSettings, InputSettings, WorkerSettings
+from farm.storage.blobs import open_store
+from workers import tasks
+from workers.engine import Engine, Limits
+from workers.inputs import Inputs
+from workers.plan import PLAN_DEADLINE
+from workers.studio_setup import Setup, studio
+from workers.worker import Terms, Worker
+from workers.workshop import Workshop
+
+
+def input_limits(settings: InputSettings, storage_url: str) -> InputLimits:
+    """The settings as the domain's limits; the farm's own bucket is always allowed."""
+    values = {field.name: getattr(settings, field.name) for field in fields(InputLimits)}
+    if storage_url.startswith("s3://"):
+        own = storage_url.removeprefix("s3://").split("/", 1)[0]
+        values["s3_buckets"] = (*values["s3_buckets"], own)
+    return InputLimits(**values)
+
+
+def memory_limit(settings: WorkerSettings) -> int:
+    """The engine's limit of resident memory: the setting, or four fifths of the machine's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return settings.memory_bytes or machine * 4 // 5
+
+
+def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings) -> tuple[Celery, Worker]:
+    """A worker with its engine started and its row written. Raises Failed when the device cannot be had."""
+    engine = Engine(
+        studio(Setup(settings.device, settings.threads)),
+        Limits(stall_s=settings.stall_s, memory_bytes=memory_limit(settings)),
+    )
+    info = engine.start()
+    store = open_store(farm.storage_url, farm.storage_endpoint_url)
+    shop = Workshop(
+        engine,
+        store,
+        Inputs(settings.cache_dir, store, settings.cache_bytes),
+        input_limits(inputs, farm.storage_url),
+        farm.storage_endpoint_url,
+        settings.batch_frames,
+        settings.chunk_s,
+        settings.chunk_frames,
+        settings.deadline_s,
+        settings.keeps_frame_hashes,
+    )
+    facts = WorkerFacts(
+        settings.id or new_id("wrk"),
+        socket.gethostname(),
+        str(info["device"]),
+        settings.queues,
+        {"pid": os.getpid(), **info},
+    )
+    app = queue.celery_app(farm.broker_url, task_limit_s=(PLAN_DEADLINE + 1) * settings.deadline_s)
+    terms = Terms(settings.queues, settings.lease_s, settings.heartbeat_s)
+    worker = Worker(
+        facts, connect(farm.database_url), shop, terms, lambda name, count: queue.send_work(app, name, count)
+    )
+    tasks.add_work(app, worker)
+    worker.start()
+    return app, worker
+
+
+def run_render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings) -> None:
+    app, worker = render_worker(farm, inputs, settings)
+
+    def stop(**_: Any) -> None:
+        worker.stop()
+
+    # Celery's warm shutdown waits for the running task, which this makes a short wait.
+    signals.worker_shutting_down.connect(stop)
+    try:
+        _consume(app, "render", settings.queues)
+    finally:
+        worker.leave()
+
+
+def run_control_worker(farm: FarmSettings, *, with_beat: bool) -> None:
+    """The consumer of ticks; `with_beat` also sends them, from a thread that keeps no schedule file."""
+    app = queue.celery_app(farm.broker_url)
+    tasks.add_tick(app, connect(farm.database_url))
+    beat = beat_service(app) if with_beat else None
+    if beat is not None:
+        beat.start()
+    try:
+        _consume(app, "control", (queue.CONTROL_QUEUE,))
+    finally:
+        if beat is not None:
+            beat.stop()
+
+
+def run_beat(farm: FarmSettings) -> None:
+    """Only the beat, in this thread, until the process is told to end."""
+    app = queue.celery_app(farm.broker_url)
+    app.Beat(scheduler="celery.beat:Scheduler", loglevel="WARNING", quiet=True).run()
+
+
+def beat_service(app: Celery) -> Any:
+    # The plain scheduler: its state is only when a tick was last sent, which nobody needs after a restart.
+    return EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler")
+
+
+def _consume(app: Celery, kind: str, queues: tuple[str, ...]) -> None:
+    log.get(__name__).info("worker ready", kind=kind, queues=queues)
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            "--concurrency=1",
+            f"--queues={','.join(queues)}",
+            f"--hostname={kind}-{os.getpid()}@%h",
+            "--without-gossip",
+            "--without-mingle",
+            "--loglevel=WARNING",
+        ]
+    )

@@ -1,0 +1,34 @@
+"""The farm's two Celery tasks. Messages carry nothing: each task looks in Postgres for what there is to do."""
+
+from __future__ import annotations
+
+import random
+
+from celery import Celery
+
+from farm import log, queue
+from farm.db.session import Database
+from farm.flow.release import release
+from farm.flow.sweep import sweep
+from workers.worker import Worker
+
+logger = log.get(__name__)
+
+
+def add_work(app: Celery, worker: Worker) -> None:
+    @app.task(name=queue.WORK_TASK)
+    def work() -> None:
+        worker.work()
+
+
+def add_tick(app: Celery, database: Database) -> None:
+    @app.task(name=queue.TICK_TASK)
+    def tick() -> None:
+        swept = None
+        while swept is None or swept.more:
+            with database.transaction() as session:
+                swept = sweep(session, dice=random.random())
+        with database.transaction() as session:
+            wakeups = release(session)
+        for wakeup in wakeups:
+            queue.send_work(app, wakeup.queue, wakeup.count)

@@ -1,0 +1,204 @@
+"""One render worker: claims a chunk, does it under its lease, settles it, passes on what became available."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from farm import log
+from farm.db.session import Database, Session
+from farm.domain.chunk import Failure, Lease, Reason, Work
+from farm.domain.job import Phase
+from farm.domain.order import Order, Output, PlanRecord, Progress, Segment
+from farm.domain.span import Span
+from farm.errors import LeaseLost, Rejected
+from farm.flow import plan as flow_plan
+from farm.flow import workers as flow_workers
+from farm.flow.claim import claim, heartbeat
+from farm.flow.release import release
+from farm.flow.settle import fail, give_back, succeed
+from farm.flow.workers import WorkerFacts
+from workers.finalize import finalize
+from workers.heartbeat import Heartbeat
+from workers.plan import plan
+from workers.reasons import failure_of
+from workers.render import render
+from workers.work import Aborted
+from workers.workshop import Workshop
+
+logger = log.get(__name__)
+
+Result: TypeAlias = tuple[PlanRecord, tuple[Span, ...]] | Segment | Output
+Send: TypeAlias = Callable[[str, int], object]
+"""Top up a queue to so many wake-ups."""
+
+FIRST_PHASE: Final = {Work.PLAN: Phase.PROBING, Work.RENDER: Phase.RENDERING, Work.FINALIZE: Phase.STITCHING}
+GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
+"""Frames a second that are assumed of a version which this worker has not rendered yet."""
+SETTLE_PAUSE_S: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How leases are taken: their length, how often they are renewed, and on which queues work is looked for."""
+
+    queues: Sequence[str]
+    lease_s: float = 60.0
+    heartbeat_s: float = 5.0
+
+
+class Worker:
+    """Safe to call from one task thread at a time; `stop` from anywhere."""
+
+    def __init__(self, facts: WorkerFacts, database: Database, shop: Workshop, terms: Terms, send: Send) -> None:
+        self._facts, self._database, self._shop, self._terms, self._send = facts, database, shop, terms, send
+        self._stopping = threading.Event()
+        self._beat: Heartbeat | None = None
+        self._speeds: dict[str, float] = {}
+        self._loaded: str | None = None
+        self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Register, and show signs of life from now on."""
+        with self._database.transaction() as session:
+            flow_workers.register(session, self._facts)
+        self._presence.start()
+
+    def stop(self) -> None:
+        """Soft shutdown: no further chunk; the current one is given back at once, with no attempt spent."""
+        self._stopping.set()
+        beat = self._beat
+        if beat is not None:
+            beat.abort.set()
+
+    def leave(self) -> None:
+        """The last words, after `stop` and the end of the current work."""
+        self.stop()
+        with suppress(Exception), self._database.transaction() as session:
+            flow_workers.leave(session, self._facts.id)
+        self._shop.engine.close()
+
+    def work(self) -> bool:
+        """Claim one chunk and see it through; False when there was none to claim."""
+        if self._stopping.is_set():
+            return False
+        with self._database.transaction() as session:
+            order = claim(session, self._facts.id, self._terms.queues, self._terms.lease_s, self._loaded)
+        if order is None:
+            return False
+        lease = order.lease
+        with log.bound(batch=lease.batch_id, job=lease.job_id, chunk=lease.chunk_id, attempt=lease.attempt):
+            self._see_through(order)
+        self._wake_others()
+        return True
+
+    def _see_through(self, order: Order) -> None:
+        started = time.monotonic()
+        logger.info("chunk claimed", work=order.lease.work, span=(order.lease.span.start, order.lease.span.stop))
+        scratch = Path(tempfile.mkdtemp(prefix="dubfarm-"))
+        beat = Heartbeat(order.lease, self._renew, self._terms.heartbeat_s, Progress(FIRST_PHASE[order.lease.work]))
+        self._beat = beat
+        if self._stopping.is_set():  # it came between the claim and the line above
+            beat.abort.set()
+        result: Result | None = None
+        failure: Failure | None = None
+        try:
+            with beat:
+                result = self._do(order, beat, scratch)
+        except (Aborted, LeaseLost):
+            pass
+        except Exception as error:
+            failure = failure_of(error)
+            if failure.reason is Reason.OOM and failure.batch_frames is None:
+                failure = replace(failure, batch_frames=order.batch_frames or self._shop.batch_frames)
+            if failure.reason is Reason.BUG:
+                logger.error("chunk failed", exc_info=error)
+        finally:
+            self._beat = None
+            shutil.rmtree(scratch, ignore_errors=True)
+        if beat.is_lost:
+            logger.info("chunk dropped: the lease is gone")
+            return
+        try:
+            self._settle(order.lease, result, failure, beat)
+        except LeaseLost:
+            logger.info("chunk dropped: the lease ended before it was settled")
+            return
+        logger.info(
+            "chunk settled",
+            outcome="succeeded" if result is not None else failure.reason if failure else "given back",
+            code=failure.code if failure else None,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    def _do(self, order: Order, beat: Heartbeat, scratch: Path) -> Result:
+        if order.lease.work is Work.PLAN:
+            return plan(order, self._shop, beat, scratch, self._speed(order.version_id))
+        if order.lease.work is Work.FINALIZE:
+            return finalize(order, self._shop, beat, scratch)
+        started = time.monotonic()
+        segment = render(order, self._shop, beat, scratch)
+        self._loaded = order.version_id
+        self._speeds[order.version_id] = segment.frames / max(time.monotonic() - started, 1e-6)
+        return segment
+
+    def _settle(self, lease: Lease, result: Result | None, failure: Failure | None, beat: Heartbeat) -> None:
+        """Write the outcome; a database that is away is asked again for as long as the lease may last."""
+
+        def write(session: Session) -> None:
+            if isinstance(result, tuple):
+                flow_plan.record(session, lease, *result)
+            elif result is not None:
+                succeed(session, lease, result)
+            elif failure is not None:
+                fail(session, lease, failure, random.random())
+            else:
+                give_back(session, lease)
+
+        while True:
+            try:
+                with self._database.transaction() as session:
+                    write(session)
+                return
+            except (LeaseLost, Rejected, ValueError):
+                raise
+            except Exception as error:
+                if beat.left_s < SETTLE_PAUSE_S:
+                    raise
+                logger.warning("settling failed, trying again", error=str(error))
+                time.sleep(SETTLE_PAUSE_S)
+
+    def _renew(self, lease: Lease, progress: Progress) -> Lease:
+        with self._database.transaction() as session:
+            return heartbeat(session, lease, progress)
+
+    def _wake_others(self) -> None:
+        # What fails here is made good by the next tick.
+        try:
+            with self._database.transaction() as session:
+                wakeups = release(session)
+            for wakeup in wakeups:
+                self._send(wakeup.queue, wakeup.count)
+        except Exception as error:
+            logger.warning("release failed", error=str(error))
+
+    def _speed(self, version_id: str) -> float:
+        guessed = GUESSED_SPEED["cuda" if self._facts.device.startswith("cuda") else "cpu"]
+        return self._speeds.get(version_id, guessed)
+
+    def _be_present(self) -> None:
+        while not self._stopping.wait(self._terms.heartbeat_s):
+            try:
+                speed = self._speeds.get(self._loaded or "")
+                with self._database.transaction() as session:
+                    flow_workers.beat(session, self._facts.id, self._loaded, speed)
+            except Exception as error:
+                logger.warning("sign of life failed", error=str(error))
