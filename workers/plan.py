@@ -11,7 +11,7 @@ from farm.domain.job import Phase
 from farm.domain.order import Blob, Order, PlanRecord, Progress
 from farm.domain.span import Span, cut
 from farm.storage import keys
-from farm.storage.blobs import Exists, Missing
+from farm.storage.blobs import Missing
 from farm.storage.fetch import fetch
 from workers.factors import driver_media
 from workers.heartbeat import Heartbeat
@@ -115,12 +115,10 @@ class _Taker:
         found = fetch(media.uri, self._scratch / name, shop.limits, shop.endpoint_url)
         key = keys.input(found.sha256)
         try:
-            if shop.store.stat(key).size_bytes != found.size_bytes:
-                raise Missing(key)
+            is_whole = shop.store.stat(key).size_bytes == found.size_bytes
         except Missing:
-            try:
-                shop.store.put_file(found.path, key, if_absent=True)
-            except Exists:
-                pass
+            is_whole = False
+        if not is_whole:
+            shop.store.put_file(found.path, key)
         shop.inputs.keep(found.path, found.sha256)
         return Blob(key, found.size_bytes, found.sha256), found.path
