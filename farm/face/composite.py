@@ -1,12 +1,26 @@
-"""Generated faces back into their frames, with no visible seam and nothing else touched."""
+"""Generated faces back into their frames, with no visible seam and nothing else touched.
+
+Colour is matched in the crop: what the source differs from the generated picture along the mask's border is spread
+smoothly over the inside (a membrane, as in gradient-domain cloning: Perez et al. 2003, Farbman et al. 2009), so that
+the border shows no step while the generated detail stays. The corrected picture is turned into the source's Y'CbCr,
+resampled to the luma and the chroma grid each, and mixed in by the mask.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from farm.face.planes import PlanesBatch
+from farm.face.align import SIDE, scaled
+from farm.face.mask import MaskBatch, Shapes, Window, falloff, field, masks, shapes, window
+from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
+from farm.face.resample import apply, chain, invert, sample, warp
+from farm.media.frame import PictureFormat
+
+_CELL = SIDE // 56  # crop pixels to a cell of the membrane
+_ROUNDS = 6  # smoothing rounds at each level of the membrane
 
 
 def paste(
@@ -18,6 +32,153 @@ def paste(
 ) -> PlanesBatch:
     """Frames with the generated squares (R'G'B' in [-1, 1]) laid over the face.
 
-    Samples where the mask is 0, and whole frames without a face, keep their very integers. points: farm.face.points.
+    Samples where the mask is 0, and whole frames without a face, keep their very integers. points: farm.face.points,
+    frame pixels. Each frame's result is the same to the last bit whatever else is in the batch.
     """
-    raise NotImplementedError
+    faces = np.flatnonzero(has_face_B).tolist()
+    y, u, v = planes.y_BHW.clone(), planes.u_Bhw.clone(), planes.v_Bhw.clone()
+    out = PlanesBatch(y, u, v, planes.picture)
+    if not faces:
+        return out
+    region = shapes(crop_from_frame_B23[faces], points_BK2[faces], planes.device)
+    patch = _matched(_take(planes, faces), generated_B3SS[faces].float() * 0.5 + 0.5, region)
+    code = codes_from_rgb(patch, planes.picture)
+    for members, part in _parts(region, planes):
+        _mix(out, [faces[i] for i in members], code[members], region.take(members), part)
+    return out
+
+
+def mask(
+    picture: PictureFormat,
+    crop_from_frame_B23: NDArray[np.float64],
+    points_BK2: NDArray[np.float32],
+    has_face_B: NDArray[np.bool_],
+    device: torch.device | None = None,
+) -> MaskBatch:
+    """The very masks that `paste` uses, over whole frames."""
+    device = device or torch.device("cpu")
+    luma = torch.zeros(len(has_face_B), picture.height, picture.width, device=device)
+    chroma = torch.zeros(len(has_face_B), *chroma_shape(picture), device=device)
+    region = shapes(crop_from_frame_B23, points_BK2, device)
+    for i in np.flatnonzero(has_face_B).tolist():
+        part = window(region, i, picture)
+        if part is not None:
+            parts = masks(region.take([i]), part, picture)
+            for whole, share, step_x, step_y in (
+                (luma, parts[0], 0, 0),
+                (chroma, parts[1], picture.chroma_x, picture.chroma_y),
+            ):
+                inside = _slices(part, step_x, step_y)
+                target = whole[(i, *inside)]
+                target.copy_(share[0, : target.shape[0], : target.shape[1]])
+    return MaskBatch(luma, chroma)
+
+
+def _parts(region: Shapes, planes: PlanesBatch) -> list[tuple[list[int], Window]]:
+    """Which faces are mixed in together and where: each alone on a CPU, all in one window on a GPU if that fits."""
+    found = [(i, window(region, i, planes.picture)) for i in range(len(region.reach_BN))]
+    alone = [([i], part) for i, part in found if part is not None]
+    if planes.device.type == "cpu" or len(alone) < 2:
+        return alone
+    union = alone[0][1]
+    for _, part in alone[1:]:
+        union = union | part
+    if union.area > 2 * max(part.area for _, part in alone):
+        return alone
+    return [([i for members, _ in alone for i in members], union)]
+
+
+def _mix(out: PlanesBatch, frames: list[int], code_G3SS: torch.Tensor, region: Shapes, part: Window) -> None:
+    """Writes one window of the given frames of `out`."""
+    picture = out.picture
+    luma, chroma = masks(region, part, picture)
+    crop_from_frame = scaled(region.crop_from_frame_B23, code_G3SS.shape[-1])
+    y_Ghw, u_Ghw, v_Ghw = code_G3SS.unbind(1)
+    to_chroma = invert(chroma_from_luma(picture))
+    for samples, sources, share, source_from_out, step_x, step_y in (
+        ((out.y_BHW,), (y_Ghw,), luma, crop_from_frame, 0, 0),
+        (
+            (out.u_Bhw, out.v_Bhw),
+            (u_Ghw, v_Ghw),
+            chroma,
+            chain(crop_from_frame, to_chroma),
+            picture.chroma_x,
+            picture.chroma_y,
+        ),
+    ):
+        inside = _slices(part, step_x, step_y)
+        rows, columns = samples[0][(0, *inside)].shape  # an odd picture ends before its window
+        share = share[:, :rows, :columns]
+        new = warp(sources, source_from_out, rows, columns, left=inside[1].start, top=inside[0].start)
+        for channel, plane in enumerate(samples):
+            for i, frame in enumerate(frames):
+                old = plane[(frame, *inside)]
+                mixed = old + share[i] * (new[i, channel] - old)
+                mixed = (mixed + 0.5).floor().clamp(0, codes(picture).peak).to(old.dtype)
+                old.copy_(torch.where(share[i] > 0, mixed, old))
+
+
+def _slices(part: Window, step_x: int, step_y: int) -> tuple[slice, slice]:
+    return slice(part.top >> step_y, part.bottom >> step_y), slice(part.left >> step_x, part.right >> step_x)
+
+
+def _take(planes: PlanesBatch, frames: list[int]) -> PlanesBatch:
+    if len(frames) == len(planes):
+        return planes
+    return PlanesBatch(planes.y_BHW[frames], planes.u_Bhw[frames], planes.v_Bhw[frames], planes.picture)
+
+
+def _matched(planes: PlanesBatch, generated_B3SS: torch.Tensor, region: Shapes) -> torch.Tensor:
+    """The generated squares (R'G'B' in [0, 1]) with their colours led to the source's along the mask's border."""
+    size = generated_B3SS.shape[-1]
+    crop_from_frame = scaled(region.crop_from_frame_B23, size)
+    source = sample(planes, crop_from_frame, size, size, clamp=False)
+    cells = max(1, size // max(1, round(size * _CELL / SIDE)))
+    difference = F.adaptive_avg_pool2d(source - generated_B3SS, cells)
+    outside = field(region.reach_BN, cells, planes.device)
+    border = (1 - falloff(outside)) * (outside < 2.0)
+    border = border * _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device)
+    step = _spread(difference, border[:, None])
+    return generated_B3SS + F.interpolate(step, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def _seen(
+    picture: PictureFormat, crop_from_frame_B23: NDArray[np.float64], cells: int, device: torch.device
+) -> torch.Tensor:
+    """1 where a cell of the square lies wholly inside the picture, else 0: beyond it there is no source to match."""
+    at = (np.arange(cells) + 0.5) * (SIDE / cells) - 0.5
+    grid = np.stack(np.broadcast_arrays(at, at[:, None]), -1).reshape(-1, 2)
+    frame_from_crop = invert(crop_from_frame_B23)
+    in_frame = apply(frame_from_crop, np.broadcast_to(grid, (len(frame_from_crop), *grid.shape)))
+    cell = np.abs(frame_from_crop[:, :, :2]).sum(-1)[:, None] * (SIDE / cells / 2)
+    inside = (in_frame >= cell) & (in_frame <= np.array([picture.width - 1, picture.height - 1]) - cell)
+    return torch.from_numpy(inside.all(-1).reshape(-1, cells, cells).astype(np.float32)).to(device)
+
+
+def _spread(values_BChw: torch.Tensor, weights_B1hw: torch.Tensor) -> torch.Tensor:
+    """Membrane through the weighted cells: weight 1 holds the value, weight 0 takes the mean of its neighbours.
+
+    Coarse to fine, so that a few rounds of averaging at each level come close to the harmonic solution.
+    """
+    mass = values_BChw * weights_B1hw
+    levels = [(mass, weights_B1hw)]
+    while levels[-1][0].shape[-1] > 1:
+        mass, weight = (F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in levels[-1])
+        levels.append((mass, weight))
+    mass, weight = levels[-1]
+    out = mass / weight.clamp(min=1e-6)
+    for mass, weight in reversed(levels[:-1]):
+        # A coarse cell that holds any border at all knows its value better than its neighbours do.
+        known = (weight * 4).clamp(max=1)
+        value = mass / weight.clamp(min=1e-6)
+        out = F.interpolate(out, size=mass.shape[-2:], mode="bilinear", align_corners=False)
+        for _ in range(_ROUNDS):
+            out = value * known + _neighbours(out) * (1 - known)
+    return out
+
+
+def _neighbours(values_BChw: torch.Tensor) -> torch.Tensor:
+    """Binomial 3x3 mean, edges repeated."""
+    x = F.pad(values_BChw, (1, 1, 1, 1), mode="replicate")
+    x = x[..., 1:-1] * 0.5 + (x[..., :-2] + x[..., 2:]) * 0.25
+    return x[..., 1:-1, :] * 0.5 + (x[..., :-2, :] + x[..., 2:, :]) * 0.25

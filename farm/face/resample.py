@@ -24,7 +24,7 @@ _VARIANCE = 0.2  # of the anti-aliasing filter, in output samples^2; passes 0.37
 
 def invert(transform_B23: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inverse of affine transforms (..., 2, 3)."""
-    linear: NDArray[np.float64] = np.linalg.inv(transform_B23[..., :2])
+    linear = np.linalg.inv(transform_B23[..., :2]).astype(np.float64)
     return np.concatenate([linear, -linear @ transform_B23[..., 2:]], -1)
 
 
