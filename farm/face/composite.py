@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from farm.face.align import SIDE, scaled
 from farm.face.mask import MaskBatch, Shapes, Window, falloff, field, masks, shapes, window
 from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
-from farm.face.resample import apply, chain, invert, sample, warp
+from farm.face.resample import GENERATED, apply, chain, invert, sample, warp
 from farm.media.frame import PictureFormat
 
 _CELL = SIDE // 56  # crop pixels to a cell of the membrane
@@ -109,7 +109,8 @@ def _mix(out: PlanesBatch, frames: list[int], code_G3SS: torch.Tensor, region: S
         inside = _slices(part, step_x, step_y)
         rows, columns = samples[0][(0, *inside)].shape  # an odd picture ends before its window
         share = share[:, :rows, :columns]
-        new = warp(sources, source_from_out, rows, columns, left=inside[1].start, top=inside[0].start)
+        left, top = inside[1].start, inside[0].start
+        new = warp(sources, source_from_out, rows, columns, left=left, top=top, variance=GENERATED)
         for channel, plane in enumerate(samples):
             for i, frame in enumerate(frames):
                 old = plane[(frame, *inside)]
@@ -134,12 +135,40 @@ def _matched(planes: PlanesBatch, generated_B3SS: torch.Tensor, region: Shapes) 
     crop_from_frame = scaled(region.crop_from_frame_B23, size)
     source = sample(planes, crop_from_frame, size, size, clamp=False)
     cells = max(1, size // max(1, round(size * _CELL / SIDE)))
-    difference = F.adaptive_avg_pool2d(source - generated_B3SS, cells)
+    source_B3cc, rough_B3cc = (F.adaptive_avg_pool2d(x, cells) for x in (source, generated_B3SS))
     outside = field(region.reach_BN, cells, planes.device)
     border = (1 - falloff(outside)) * (outside < 2.0)
-    border = border * _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device)
-    step = _spread(difference, border[:, None])
-    return generated_B3SS + F.interpolate(step, size=(size, size), mode="bilinear", align_corners=False)
+    border = (border * _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device))[:, None]
+    gain, middle = _gain(source_B3cc, rough_B3cc, border)
+    step = _spread(source_B3cc - ((rough_B3cc - middle) * gain + middle), border)
+    step = F.interpolate(step, size=(size, size), mode="bilinear", align_corners=False)
+    return (generated_B3SS - middle) * gain + middle + step
+
+
+def _gain(
+    source_B3cc: torch.Tensor, generated_B3cc: torch.Tensor, weights_B1cc: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Contrast of the source against the generated picture along the border, a channel each, and the generated mean.
+
+    A tint scales light skin more than dark hair; a membrane alone would carry hair's small step into the forehead. The
+    ratio of deviations is trusted as far as the two pictures show the same there (squared correlation); a border of
+    one plain colour tells nothing, and leaves the contrast alone.
+    """
+    mass = _mean(weights_B1cc).clamp(min=1e-6)
+    source_mean, middle = (_mean(x * weights_B1cc) / mass for x in (source_B3cc, generated_B3cc))
+    a, b = source_B3cc - source_mean, generated_B3cc - middle
+    power_a, power_b, both = (_mean(x * weights_B1cc) / mass for x in (a * a, b * b, a * b))
+    plain = 0.03**2
+    ratio = ((power_a + plain) / (power_b + plain)).sqrt().clamp(0.7, 1.43)
+    trust = (both.clamp(min=0) / ((power_a + plain) * (power_b + plain)).sqrt()) ** 2
+    return 1 + trust * (ratio - 1), middle
+
+
+def _mean(values_BChw: torch.Tensor) -> torch.Tensor:
+    """Mean over the grid by pairs: a plain sum's order of adding, and so its rounding, may depend on the batch."""
+    while values_BChw.shape[-1] > 1:
+        values_BChw = F.avg_pool2d(values_BChw, 2, ceil_mode=True, count_include_pad=False)
+    return values_BChw
 
 
 def _seen(

@@ -121,12 +121,11 @@ def window(shapes: Shapes, frame: int, picture: PictureFormat) -> Window | None:
 
 def masks(shapes: Shapes, part: Window, picture: PictureFormat) -> tuple[torch.Tensor, torch.Tensor]:
     """Luma and chroma masks of a window: (B, h, w) each. A chroma sample has the mean of the luma around its site."""
-    size = _GRID
-    grid_from_frame = scaled(shapes.crop_from_frame_B23, size)
+    grid_from_frame = scaled(shapes.crop_from_frame_B23, _GRID)
     # One column more on the left: a chroma sample sited left reaches to it.
     wide = warp(
         (shapes.field_BGG,),
-        invert(grid_from_frame),
+        grid_from_frame,
         part.bottom - part.top,
         part.right - part.left + 1,
         left=part.left - 1,

@@ -4,9 +4,9 @@ A frame's result is the same to the last bit whatever else is in the batch and h
 weights are computed from absolute coordinates in float64, sums run in one fixed order, and no operation is used whose
 rounding could depend on a tensor's shape (no matrix product, no convolution, no fused multiply-add).
 
-Anti-aliasing: with s source samples to one output sample, the source is smoothed to the variance 0.2 (s^2 - 1): first
-by whole cells of floor(s / 2) samples, then by a Gaussian for what is left. Total smoothing varies continuously with
-s, so that a face that slowly comes nearer never jumps in sharpness.
+Anti-aliasing: with s source samples to one output sample, the source is smoothed to the variance v (s^2 - 1): first by
+whole cells of floor(s / 2) samples, then by a Gaussian for what is left. Total smoothing varies continuously with s, so
+that a face that slowly comes nearer never jumps in sharpness.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from farm.face.planes import PlanesBatch, chroma_from_luma, rgb_from_codes
 
-_VARIANCE = 0.2  # of the anti-aliasing filter, in output samples^2; passes 0.37 at the output's Nyquist frequency
+CAMERA = 0.2
+"""v for pictures full of detail: 0.37 is passed at the output's Nyquist frequency."""
+GENERATED = 0.06
+"""v for pictures that hold little detail at their own Nyquist frequency: 0.74 is passed."""
 
 
 def invert(transform_B23: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,6 +85,7 @@ def warp(
     left: int = 0,
     top: int = 0,
     cubic: bool = True,
+    variance: float = CAMERA,
 ) -> torch.Tensor:
     """Samples C sources of one grid, (B, H, W) each, integer or float, at the pixels of an output window.
 
@@ -93,7 +97,7 @@ def warp(
     out = torch.empty((len(steps), len(sources), height, width), dtype=torch.float32, device=sources[0].device)
     for group in _groups(cells, together=sources[0].device.type != "cpu"):
         transform = source_from_out_B23[group.frames]
-        done = _warp_group(sources, group, transform, steps[group.frames], (height, width, left, top), cubic)
+        done = _warp_group(sources, group, transform, steps[group.frames], (height, width, left, top), cubic, variance)
         if len(group.frames) == len(out):
             return done
         out[group.frames] = done
@@ -117,15 +121,16 @@ def _warp_group(
     steps_G2: NDArray[np.float64],
     window: tuple[int, int, int, int],
     cubic: bool,
+    variance: float,
 ) -> torch.Tensor:
     height, width, left, top = window
     cell = np.array(group.cell, dtype=np.float64)
     # Cell c covers samples [c k, c k + k), its centre is at c k + (k - 1) / 2.
     to_cells = np.array([[1 / cell[0], 0, (1 - cell[0]) / 2 / cell[0]], [0, 1 / cell[1], (1 - cell[1]) / 2 / cell[1]]])
     transform = chain(to_cells, source_from_out_G23)
-    wanted = _VARIANCE * np.maximum(0.0, steps_G2**2 - 1)
-    variance = np.maximum(0.0, wanted - (cell**2 - 1) / 12) / cell**2
-    taps_x, taps_y = _gaussian(variance[:, 0]), _gaussian(variance[:, 1])
+    wanted = variance * np.maximum(0.0, steps_G2**2 - 1)
+    left_over = np.maximum(0.0, wanted - (cell**2 - 1) / 12) / cell**2
+    taps_x, taps_y = _gaussian(left_over[:, 0]), _gaussian(left_over[:, 1])
     radius = np.array([taps_x.shape[1] - 1, taps_y.shape[1] - 1])
 
     corners = np.array([[x, y] for x in (left, left + width - 1) for y in (top, top + height - 1)], dtype=np.float64)
