@@ -44,13 +44,20 @@ def doctor(
     folder = data or address.default_data_dir()
     findings: list[Finding] = []
     marks = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
-    for check in (python, torch, ffmpeg, face_networks, lambda: data_dir(folder), services, lambda: port(folder)):
-        for finding in _guarded(check):
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": python,
+        "torch": torch,
+        "ffmpeg": ffmpeg,
+        "face networks": face_networks,
+        "data folder": lambda: data_dir(folder),
+        "services": services,
+        "port": lambda: port(folder),
+        "farm": lambda: the_farm(server, key, folder),
+    }
+    for name, check in checks.items():
+        for finding in _guarded(name, check):
             findings.append(finding)
             _tell(finding, marks)
-    for finding in _guarded(lambda: the_farm(server, key, folder)):
-        findings.append(finding)
-        _tell(finding, marks)
     failed = any(finding.status == "fail" for finding in findings)
     terminal.answer({"ok": not failed, "checks": findings})
     if failed:
@@ -63,17 +70,13 @@ def _tell(finding: Finding, marks: dict[str, str]) -> None:
         terminal.say(f"     -> {finding.fix}")
 
 
-def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except Exception as error:  # a broken installation breaks in many ways; the other checks still run
         told = explained(error)
-        yield Finding(
-            getattr(check, "__name__", "check").strip("<>").replace("lambda", "farm"),
-            "fail",
-            told.detail if told else f"{type(error).__name__}: {error}",
-            told.fix if told else "",
-        )
+        detail = told.detail if told else f"{type(error).__name__}: {error}"
+        yield Finding(name, "fail", detail, told.fix if told else "")
 
 
 def python() -> Iterator[Finding]:

@@ -87,7 +87,8 @@ class EmbeddedFarm:
             storage_url=environment["STORAGE_URL"],
             storage_endpoint_url=environment.get("STORAGE_ENDPOINT_URL"),
         )
-        key = first_start.prepare(settings, address.read(self.data_dir), environment, self.logs, self._say)
+        first_start.set_up(settings, self._say, self.logs)
+        key = first_start.owner_key(settings, address.read(self.data_dir))
 
         shown = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
         url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

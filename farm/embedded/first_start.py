@@ -1,19 +1,22 @@
-"""What a farm needs before its processes start: the schema, one tenant with a key, and a champion to render with."""
+"""What a farm needs before its processes start: schema, storage, a tenant with a key, a champion to render with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import util
 from pathlib import Path
 
 from farm.db import migrate
 from farm.db.session import Database, connect
 from farm.domain.tenant import Scope
-from farm.domain.version import CHAMPION
+from farm.domain.version import CHAMPION, Version
 from farm.embedded import process
 from farm.embedded.address import Address
 from farm.errors import Rejected
@@ -23,85 +26,124 @@ from farm.storage import keys as object_keys
 from farm.storage.blobs import open_store
 
 TENANT = "embedded"
-ACTOR = "embedded farm"
+ACTOR = "first start"
 SHIPPED = Path(__file__).resolve().parent.parent / "nets" / "shipped"
 """Bundles that come with the package, a folder each."""
 SEED_S = 300.0
+Say = Callable[[str], None]
 
 
-def prepare(
-    settings: FarmSettings,
-    earlier: Address | None,
-    environment: Mapping[str, str],
-    logs: Path,
-    say: Callable[[str], None],
-) -> str:
-    """Bring schema, tenant and champion up to date; returns an API key, the earlier one while it still holds."""
+@dataclass(frozen=True)
+class Ready:
+    """champion: name of the version that new jobs get; None where there is none and none could be made here."""
+
+    champion: str | None
+
+
+def set_up(settings: FarmSettings, say: Say, logs: Path | None = None) -> Ready:
+    """Bring schema, bucket and champion up to date."""
     migrate.upgrade(settings.database_url)
+    _make_bucket(settings)
     database = connect(settings.database_url, pool_size=1)
     try:
-        key = _key(database, earlier)
         with database.transaction() as session:
             champion = versions.resolve(session, CHAMPION)
-        if champion is None:
-            _crown(database, settings, environment, logs, say)
+        return Ready(champion.name if champion is not None else _crown(database, settings, say, logs))
     finally:
         database.close()
-    return key
 
 
-def _key(database: Database, earlier: Address | None) -> str:
-    with database.transaction() as session:
-        tenant = keys.ensure_tenant(session, TENANT)
-        if earlier is not None:
-            holder = keys.verify(session, earlier.key)
-            if holder is not None and holder.tenant_id == tenant:
-                return earlier.key
-        return keys.create(session, tenant, ACTOR, [Scope.ADMIN]).text
+def owner_key(settings: FarmSettings, earlier: Address | None) -> str:
+    """The key of the embedded farm's owner: the earlier one while it holds."""
+    database = connect(settings.database_url, pool_size=1)
+    try:
+        with database.transaction() as session:
+            tenant = keys.ensure_tenant(session, TENANT)
+            if earlier is not None:
+                holder = keys.verify(session, earlier.key)
+                if holder is not None and holder.tenant_id == tenant:
+                    return earlier.key
+            return keys.create(session, tenant, "owner of the embedded farm", [Scope.ADMIN]).text
+    finally:
+        database.close()
 
 
-def _crown(
-    database: Database,
-    settings: FarmSettings,
-    environment: Mapping[str, str],
-    logs: Path,
-    say: Callable[[str], None],
-) -> None:
+def new_key(settings: FarmSettings, tenant_name: str) -> str:
+    """A new key with all scopes for a tenant, made if new."""
+    database = connect(settings.database_url, pool_size=1)
+    try:
+        with database.transaction() as session:
+            tenant = keys.ensure_tenant(session, tenant_name)
+            return keys.create(session, tenant, ACTOR, [Scope.ADMIN]).text
+    finally:
+        database.close()
+
+
+def _make_bucket(settings: FarmSettings) -> None:
+    """Make the bucket of an s3:// storage if it is not there and we may."""
+    if not settings.storage_url.startswith("s3://"):
+        return
+    import boto3
+    from botocore.exceptions import ClientError
+
+    bucket = settings.storage_url.removeprefix("s3://").split("/")[0]
+    s3 = boto3.client("s3", endpoint_url=settings.storage_endpoint_url or None)
+    try:
+        s3.head_bucket(Bucket=bucket)
+        return
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise Rejected("bucket_refused", f"bucket {bucket}: {error}") from None
+    region = s3.meta.region_name
+    place = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region not in ("us-east-1", None) else {}
+    s3.create_bucket(Bucket=bucket, **place)
+
+
+def _crown(database: Database, settings: FarmSettings, say: Say, logs: Path | None) -> str | None:
     """Store the shipped bundle (else an untrained one, made here) and make it champion."""
     shipped = sorted(manifest.parent for manifest in SHIPPED.glob("*/manifest.json"))
     if shipped:
         say(f"registering the built-in model {shipped[0].name}")
-        _register(database, settings, shipped[0])
-        return
+        return _register(database, settings, shipped[0]).name
+    if util.find_spec("torch") is None:
+        return None
     say("making the built-in model (tiny, untrained)")
     making = Path(tempfile.mkdtemp(prefix="dubfarm-bundle-"))
     try:
         # In a process of its own: this one stays free of torch.
-        log = logs / "seed.log"
-        child = process.spawn([sys.executable, "-m", "farm.embedded.seed", making / "bundle"], log, env=environment)
-        if child.wait(SEED_S) != 0:
+        log = (logs or making) / "seed.log"
+        command = [sys.executable, "-m", "farm.embedded.seed", making / "bundle"]
+        if process.spawn(command, log, env={**os.environ, "PYTHONPATH": _package()}).wait(SEED_S) != 0:
             raise process.not_started("Making the built-in model", log)
-        _register(database, settings, making / "bundle")
+        return _register(database, settings, making / "bundle").name
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _register(database: Database, settings: FarmSettings, bundle: Path) -> None:
+def _register(database: Database, settings: FarmSettings, bundle: Path) -> Version:
     raw = (bundle / "manifest.json").read_bytes()
-    manifest = json.loads(raw)
+    manifest: Mapping[str, object] = json.loads(raw)
     digest = hashlib.sha256(raw).hexdigest()
     store = open_store(settings.storage_url, settings.storage_endpoint_url)
     folder = object_keys.bundle(digest)
     for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
         store.put_file(path, object_keys.bundle_file(folder, path.relative_to(bundle).as_posix()))
-    for name in (str(manifest["name"]), f"{manifest['name']}-{digest[:8]}"):
-        try:
-            with database.transaction() as session:
-                version = versions.register(
-                    session, name=name, bundle_key=folder, bundle_sha256=digest, manifest=manifest
-                )
-                versions.promote(session, CHAMPION, version.id, actor=ACTOR)
-            return
-        except Rejected as error:  # a database from outside may use the name for other weights
-            if error.code != "version_name_taken":
-                raise
+    name = str(manifest["name"])
+    try:
+        return _promote(database, name, folder, digest, manifest)
+    except Rejected as error:  # a database from outside may use the name for other weights
+        if error.code != "version_name_taken":
+            raise
+    return _promote(database, f"{name}-{digest[:8]}", folder, digest, manifest)
+
+
+def _promote(database: Database, name: str, folder: str, digest: str, manifest: Mapping[str, object]) -> Version:
+    with database.transaction() as session:
+        version = versions.register(session, name=name, bundle_key=folder, bundle_sha256=digest, manifest=manifest)
+        return versions.promote(session, CHAMPION, version.id, actor=ACTOR)
+
+
+def _package() -> str:
+    """PYTHONPATH for children: the package may lie in a folder that is not installed."""
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
