@@ -143,3 +143,9 @@ def yaw_deg(points_NPD: NDArray[np.float32]) -> NDArray[np.float32]:
     across = points_NPD[:, 454] - points_NPD[:, 234]
     turned = np.degrees(np.arctan2(across[:, 2], np.hypot(across[:, 0], across[:, 1])))
     return (_YAW_GAIN * turned).astype(np.float32)
+
+
+def pitch_deg(points_NPD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far the head leans towards the viewer (forehead nearer than chin); its zero differs by person: N 468+ 3."""
+    down = points_NPD[:, 152] - points_NPD[:, 10]
+    return np.degrees(np.arctan2(down[:, 2], np.hypot(down[:, 0], down[:, 1]))).astype(np.float32)

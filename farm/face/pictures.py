@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from farm.face.planes import chroma_from_luma, rgb_from_codes
 from farm.media.frame import Frame, PictureFormat, Plane
 
 Outside = Literal["black", "edge"]
@@ -22,7 +23,6 @@ Squares = NDArray[np.float64]
 
 # From sample centres to distances from the outer edge.
 _HALF = np.array([[0, 0, 0.5]])
-_RED_BLUE = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 
 
 class Pictures(Protocol):
@@ -53,17 +53,16 @@ class FramePictures:
     def crops(self, index: Sequence[int], squares_N4: Squares, size: int, outside: Outside) -> Tensor:
         if not len(index):
             return torch.zeros(0, 3, size, size, device=self.device)
-        step_x, step_y = 2**self._picture.chroma_x, 2**self._picture.chroma_y
+        chroma = chroma_from_luma(self._picture)
         crops: list[Tensor] = []
         for number, square in zip(index, squares_N4, strict=True):
             frame = self._frames[number]
             place = picture_from_crop(square)
-            # Chroma is sited left: on the first luma column of its group, midway between its luma rows.
-            place_chroma = place / np.array([[step_x], [step_y]])
-            place_chroma[1, 2] -= (step_y - 1) / 2 / step_y
+            place_chroma = chroma[:, :2] @ place + np.pad(chroma[:, 2:], ((0, 0), (2, 0)))
             luma = self._sample([frame.y], place, size)
             crops.append(torch.cat([luma, self._sample([frame.u, frame.v], place_chroma, size)]))
-        rgb = self._rgb(torch.stack(crops))
+        yuv_N3SS = torch.stack(crops)
+        rgb = rgb_from_codes(yuv_N3SS[:, 0], yuv_N3SS[:, 1], yuv_N3SS[:, 2], self._picture).clamp(0, 1)
         return _blacken(rgb, squares_N4, self.width, self.height) if outside == "black" else rgb
 
     def _sample(self, planes: Sequence[Plane], place: NDArray[np.float64], size: int) -> Tensor:
@@ -71,21 +70,6 @@ class FramePictures:
         part = np.stack([plane[top:bottom, left:right] for plane in planes])
         part_CHW = torch.from_numpy(part.astype(np.int16) if part.dtype == np.uint16 else part).to(self.device)
         return _sample(part_CHW.float(), place - [[0, 0, left], [0, 0, top]], size, shrink)
-
-    def _rgb(self, yuv_N3SS: Tensor) -> Tensor:
-        picture = self._picture
-        unit = 2.0 ** (picture.bit_depth - 8)
-        black, luma, chroma = (0.0, 255.0, 255.0) if picture.full_range else (16.0, 219.0, 224.0)
-        if picture.full_range:
-            luma = chroma = (2.0**picture.bit_depth - 1) / unit
-        y = (yuv_N3SS[:, 0] / unit - black) / luma
-        u = (yuv_N3SS[:, 1] / unit - 128.0) / chroma
-        v = (yuv_N3SS[:, 2] / unit - 128.0) / chroma
-        red, blue = _RED_BLUE[picture.matrix]
-        r = y + 2 * (1 - red) * v
-        b = y + 2 * (1 - blue) * u
-        g = (y - red * r - blue * b) / (1 - red - blue)
-        return torch.stack([r, g, b], 1).clamp(0, 1)
 
 
 class TensorPictures:
