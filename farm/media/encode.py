@@ -21,6 +21,7 @@ from farm.media.frame import Frame, PictureFormat
 
 THREADS: Final = 4  # x264's bytes depend on the number of its threads, so that it cannot be the machine's
 KEY_EVERY_S: Final = 4
+REORDERED: Final = 8  # frames that decoding may run ahead of showing; the encoders below stay under it
 MAX_TIMESCALE: Final = 2**31 - 1
 FALLBACK_TIMESCALE: Final = 90_000
 
@@ -82,7 +83,7 @@ class SegmentEncoder:
         self._format = "yuv420p" if picture.bit_depth == 8 else "yuv420p10le"
         self._width, self._height = even(picture.width), even(picture.height)
         self._first: int | None = None
-        self._last = -1
+        self._shown: list[int] = []
         self._packets = 0
         options = {"video_track_timescale": str(self._clock.timescale), "fflags": "+bitexact"}
         self._container: OutputContainer = av.open(str(path), "w", format="mp4", container_options=options)
@@ -95,9 +96,9 @@ class SegmentEncoder:
         if self._first is None:
             self._first = at
         at -= self._first
-        if at <= self._last:
+        if self._shown and at <= self._shown[-1]:
             raise ValueError(f"frame {frame.index} is not later than the one before")
-        self._last = at
+        self._shown.append(at)
         picture = self._filled(frame)
         picture.pts, picture.time_base = at, self._clock.tick_s
         self._mux(picture)
@@ -120,6 +121,10 @@ class SegmentEncoder:
 
     def _mux(self, picture: VideoFrame | None) -> None:
         for packet in self._stream.encode(picture):
+            # x265 leaves dts unset in clips shorter than its look-ahead. Any increasing dts not later than pts will do
+            # here, as the finished file gets its own.
+            earlier = self._packets - REORDERED
+            packet.dts = self._shown[earlier] if earlier >= 0 else earlier
             self._packets += 1
             self._container.mux(packet)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -148,10 +149,8 @@ def _faults(clock: Sequence[int | None]) -> int:
 
 
 def _usual_step(clock: Sequence[int | None], time_base: Fraction, guessed_rate: Fraction | None) -> int:
-    known = np.array([at for at in clock if at is not None], np.int64)
-    steps = np.diff(known)
-    steps = steps[steps > 0]
-    if len(steps):
+    steps = [b - a for a, b in pairwise(clock) if a is not None and b is not None and b > a]
+    if steps:
         return max(1, int(np.median(steps)))
     return max(1, round(1 / (guessed_rate or Fraction(25)) / time_base))
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
-from av.error import FFmpegError
+from av.container import InputContainer
+from av.error import FFmpegError, InvalidDataError
 from av.packet import Packet
 
 from farm.domain.job import OutputSetting
@@ -69,7 +70,7 @@ def assemble(
 
 def check_segment(path: Path, frames: int) -> None:
     """Decode a whole segment: it holds `frames` pictures that decode. Raises OutputCheckFailed."""
-    with av.open(str(path), format="mov") as container:
+    with _opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         decoded = 0
@@ -81,6 +82,14 @@ def check_segment(path: Path, frames: int) -> None:
             raise OutputCheckFailed(f"{path.name} does not decode behind frame {decoded}: {error.strerror}") from error
     if decoded != frames:
         raise OutputCheckFailed(f"{path.name} holds {decoded} frames instead of {frames}")
+
+
+def _opened(path: Path) -> InputContainer:
+    """One of our own mp4 files. One that does not open is a failed check, but a missing one is a bug."""
+    try:
+        return av.open(str(path), format="mov")
+    except InvalidDataError as error:
+        raise OutputCheckFailed(f"{path.name} cannot be opened: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -97,20 +106,20 @@ def _order(segments: Sequence[Path], shown: Sequence[int]) -> _Order:
     delay, done = 0, 0
     extradata: bytes | None = None
     for path in segments:
-        with av.open(str(path), format="mov") as container:
+        with _opened(path) as container:
             stream = container.streams.video[0]
             packets = _video_packets(container)
             ranks = _ranks(packets)
             delay = max(delay, *(n - rank for n, rank in enumerate(ranks)))
             its = sorted(packet.pts or 0 for packet in packets)
             planned = shown[done : done + len(packets)]
+            if extradata is not None and stream.codec_context.extradata != extradata:
+                raise OutputCheckFailed(f"{path.name} was encoded with other settings than the segment before")
+            extradata = stream.codec_context.extradata
             if not packets or not packets[0].is_keyframe or ranks[0] != 0:
                 raise OutputCheckFailed(f"{path.name} does not begin with a key frame")
             if [at - its[0] for at in its] != [at - planned[0] for at in planned]:
                 raise OutputCheckFailed(f"{path.name}: its frames are not at the planned times")
-            if extradata is not None and stream.codec_context.extradata != extradata:
-                raise OutputCheckFailed(f"{path.name} was encoded with other settings than the segment before")
-            extradata = stream.codec_context.extradata
         counts.append(len(packets))
         done += len(packets)
     if done != len(shown):
@@ -118,7 +127,7 @@ def _order(segments: Sequence[Path], shown: Sequence[int]) -> _Order:
     return _Order(tuple(counts), delay)
 
 
-def _video_packets(container: Any) -> list[Packet]:
+def _video_packets(container: InputContainer) -> list[Packet]:
     return [packet for packet in container.demux(video=0) if packet.size]
 
 
@@ -142,9 +151,12 @@ def _write(segments: Sequence[Path], shown: Sequence[int], end: int, clock: Cloc
         av.open(str(segments[0]), format="mov") as first,
         av.open(str(dest), "w", format="mp4", container_options=options) as out,
     ):
-        picture_track: Any = out.add_stream_from_template(first.streams.video[0], opaque=True)
+        like = first.streams.video[0]
+        picture_track: Any = out.add_stream_from_template(like, opaque=True)
         picture_track.time_base = clock.tick_s
-        picture_track.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
+        # A template loses the sample entry, and AV1 keeps its sample aspect in the container alone.
+        picture_track.codec_context.codec_tag = like.codec_context.codec_tag
+        picture_track.codec_context.sample_aspect_ratio = like.sample_aspect_ratio or 1
         sound_track: Any = out.add_stream_from_template(voice.streams.audio[0])
         sounds = (packet for packet in voice.demux(audio=0) if packet.size)
         waiting = next(sounds, None)
@@ -171,7 +183,7 @@ def _planned(segments: Sequence[Path], order: _Order, shown: Sequence[int], end:
     ends = [*shown[1:], end]
     number = base = 0
     for path, count in zip(segments, order.counts, strict=True):
-        with av.open(str(path), format="mov") as container:
+        with _opened(path) as container:
             packets: list[Any] = list(_video_packets(container))
             for packet, rank in zip(packets, _ranks(packets), strict=True):
                 earlier = number - order.delay
@@ -193,7 +205,7 @@ def check_file(
     progress: Callable[[int, int], None] | None = None,
 ) -> OutputFacts:
     """Decode the whole finished file and compare it with the plan. Raises OutputCheckFailed."""
-    with av.open(str(path), format="mov") as container:
+    with _opened(path) as container:
         if len(container.streams.video) != 1 or len(container.streams.audio) != 1:
             raise OutputCheckFailed("the file does not hold one video and one audio track")
         video, sound = container.streams.video[0], container.streams.audio[0]
