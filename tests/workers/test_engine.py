@@ -78,7 +78,7 @@ def test_a_child_that_does_not_obey_is_killed_and_replaced(engine: Engine) -> No
 
 
 def test_limits() -> None:
-    engine = Engine(naughty.studio, Limits(stall_s=1.0, memory_bytes=400 * 2**20))
+    engine = Engine(naughty.studio, Limits(stall_s=1.0))
     try:
         with pytest.raises(Failed) as stalled:
             run(engine, "deaf")
@@ -86,6 +86,13 @@ def test_limits() -> None:
         with pytest.raises(Failed) as timeout:
             run(engine, "chatty", deadline_s=0.5)
         assert timeout.value.failure.reason is Reason.TIMEOUT
+    finally:
+        engine.close()
+
+
+def test_the_memory_limit() -> None:
+    engine = Engine(naughty.studio, Limits(memory_bytes=400 * 2**20))
+    try:
         with pytest.raises(Failed) as memory:
             run(engine, "grow", 800 * 2**20)
         assert memory.value.failure.reason is Reason.OOM
