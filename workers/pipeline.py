@@ -27,6 +27,7 @@ from farm.face.planes import PlanesBatch, to_device, to_frames
 from farm.media import decode
 from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
+from farm.media.mux import check_segment
 from farm.media.thumbnail import jpeg
 from farm.nets.bundle import Bundle
 from workers import factors, square
@@ -72,7 +73,7 @@ def open_reader(path: Path, video: PlannedVideo, is_still: bool) -> Reader | Sti
 def render(
     work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, batch_frames: int, report: Report, check: Check
 ) -> Rendered:
-    """Write the segment of work.span to work.dest."""
+    """Write the segment of work.span to work.dest, and see that it decodes (else OutputCheckFailed)."""
     chunk = _Chunk(work, plan, bundle, who, batch_frames, report)
     line = Line(
         [
@@ -91,6 +92,9 @@ def render(
         faces += sum(batch.has_face)
         rate = done / max(time.monotonic() - started, 1e-9)
         report(Progress(Phase.RENDERING, done, total, rate))
+    checked = time.perf_counter()
+    check_segment(work.dest, total)
+    line.seconds["check"] = time.perf_counter() - checked
     return Rendered(done, line.seconds, {"faces": float(faces)})
 
 

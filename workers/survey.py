@@ -85,6 +85,21 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], report: Report, check: 
     )
 
 
+def still_index() -> FrameIndex:
+    """Of a still picture, which is a video of one frame to all that comes after."""
+    return FrameIndex(
+        pts=np.zeros(1, np.int64),
+        end_pts=1,
+        time_base=1 / STILL_RATE,
+        frame_rate=STILL_RATE,
+        is_vfr=False,
+        raw=np.full(1, NO_PTS, np.int64),
+        raw_is_dts=False,
+        key=np.ones(1, bool),
+        check=np.zeros(1, np.uint32),
+    )
+
+
 class _Follower:
     """Follows one face through one file after the other."""
 
@@ -99,19 +114,7 @@ class _Follower:
         frame, picture = decode.image(path)
         tracker = Tracker(self.nets, picture, choice, reference)
         tracker.add([frame])
-        one = np.zeros(1, np.int64)
-        index = FrameIndex(
-            pts=one,
-            end_pts=1,
-            time_base=1 / STILL_RATE,
-            frame_rate=STILL_RATE,
-            is_vfr=False,
-            raw=np.full(1, NO_PTS, np.int64),
-            raw_is_dts=False,
-            key=np.ones(1, bool),
-            check=np.zeros(1, np.uint32),
-        )
-        planned, found = _planned(tracker, picture, index)
+        planned, found = _planned(tracker, picture, still_index())
         return planned, facts.video, found
 
     def video(
