@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +22,11 @@ from farm.face.nets import FaceNets
 from farm.face.track import Tracker
 from farm.media import audio, decode, mel, probe
 from farm.media.frame import Frame, PictureFormat
-from farm.media.index import NO_PTS, FrameIndex
+from farm.media.index import FrameIndex
 from workers import plan_file
+from workers.still import STILL_RATE, still_index
 from workers.work import Check, Planned, PlanWork, Report
 
-STILL_RATE: Final = Fraction(25)
-"""Frames a second of animated stills, the rate that the networks were trained at."""
 SCAN_FRAMES: Final = 8
 """Frames handed to the tracker at once."""
 
@@ -82,21 +80,6 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], report: Report, check: 
         frames_total=len(shown),
         faces_found=found,
         seconds=seconds,
-    )
-
-
-def still_index() -> FrameIndex:
-    """Of a still picture, which is a video of one frame to all that comes after."""
-    return FrameIndex(
-        pts=np.zeros(1, np.int64),
-        end_pts=1,
-        time_base=1 / STILL_RATE,
-        frame_rate=STILL_RATE,
-        is_vfr=False,
-        raw=np.full(1, NO_PTS, np.int64),
-        raw_is_dts=False,
-        key=np.ones(1, bool),
-        check=np.zeros(1, np.uint32),
     )
 
 

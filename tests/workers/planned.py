@@ -20,8 +20,8 @@ from farm.media import audio, decode, mel
 from farm.media.index import FrameIndex
 from tests import media_files
 from workers import plan_file
-from workers.plan_file import PlannedVideo, PlanFile
-from workers.survey import STILL_RATE, still_index
+from workers.plan_file import PlanFile, PlannedVideo
+from workers.still import STILL_RATE, still_index
 from workers.work import BundleFolder, RenderWork
 
 BATCH = 4
