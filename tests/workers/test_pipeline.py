@@ -47,7 +47,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "25": {"rate": Fraction(25)},
     "60": {"rate": Fraction(60)},
     "vfr": {"pts": changing_pts(), "time_base": Fraction(1, 1000)},
-    "rotated": {"rotation": 90, "width": 97, "height": 131},
+    "rotated": {"rotation": 90, "width": 96, "height": 132},
 }
 
 
