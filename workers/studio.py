@@ -22,6 +22,7 @@ from workers.factors import SOURCE
 from workers.pipeline import open_reader, render
 from workers.reasons import Failed
 from workers.studio_setup import Setup
+from workers.survey import survey
 from workers.work import Assembled, BundleFolder, Check, FinalizeWork, PlanWork, RenderWork, Report
 
 APPEARANCES_KEPT = 16
@@ -58,8 +59,6 @@ class Studio:
 
     def __call__(self, work: object, report: Report, check: Check) -> object:
         if isinstance(work, PlanWork):
-            from workers.survey import survey
-
             return survey(work, self._face_nets, report, check)
         if isinstance(work, RenderWork):
             return self._render(work, report, check)

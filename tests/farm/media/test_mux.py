@@ -58,6 +58,7 @@ def heard(path: Path) -> tuple[np.ndarray, int]:
         ("29.97.mkv", {"rate": Fraction(30000, 1001)}),
         ("60.mp4", {"rate": Fraction(60)}),
         ("vfr.mp4", {"pts": [k * 40 + (k * k * 7) % 23 for k in range(48)], "time_base": Fraction(1, 1000)}),
+        ("uneven.mp4", {"pts": [k * 40 + (k * k * 7) % 39 for k in range(48)], "time_base": Fraction(1, 1000)}),
         ("rotated.mp4", {"rotation": 90}),
     ],
 )
