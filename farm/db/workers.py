@@ -1,23 +1,136 @@
-"""Workers and queues as operators read them."""
+"""Workers and queues as operators read them, and what workers write of themselves."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any
 
+from sqlalchemy import ColumnElement, extract, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from farm.db import fleet, leases
+from farm.db.rows import ChunkRow, WorkerRow
 from farm.db.session import Session
+from farm.domain.chunk import ChunkStatus
+from farm.domain.placement import QUEUES
 from farm.domain.views import QueueView, WorkerView
 
-WORKER_LOST_S: Final = 30.0
+COUNTED = 100_000
 
 
 def listed(session: Session) -> tuple[WorkerView, ...]:
     """All workers that have not left, by host and id."""
-    raise NotImplementedError
+    return _views(session, WorkerRow.left_at.is_(None))
 
 
-def get(session: Session, worker_id: str) -> WorkerView | None: ...
+def get(session: Session, worker_id: str) -> WorkerView | None:
+    views = _views(session, WorkerRow.id == worker_id)
+    return views[0] if views else None
+
+
+def put(session: Session, **values: Any) -> None:
+    """Insert a worker, or renew the row of one that comes back."""
+    statement = insert(WorkerRow).values(**values)
+    fresh = {
+        "draining": False,
+        "left_at": None,
+        "started_at": func.now(),
+        "heartbeat_at": func.now(),
+        "version_id": None,
+    }
+    renewed = {key: value for key, value in values.items() if key != "id"} | fresh
+    session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=renewed))
+
+
+def change(session: Session, worker_id: str, **values: Any) -> bool:
+    """False when there is no such worker."""
+    statement = update(WorkerRow).where(WorkerRow.id == worker_id).values(**values).returning(WorkerRow.id)
+    return session.scalar(statement, execution_options={"synchronize_session": False}) is not None
+
+
+def note(session: Session, worker_id: str, *, version_id: str | None = None, frames_per_s: float | None = None) -> None:
+    """A sign of life, with what is known anew."""
+    known = {"version_id": version_id, "frames_per_s": frames_per_s}
+    change(session, worker_id, heartbeat_at=func.now(), **{k: v for k, v in known.items() if v is not None})
+
+
+def is_draining(session: Session, worker_id: str) -> bool:
+    return bool(session.scalar(select(WorkerRow.draining).where(WorkerRow.id == worker_id)))
+
+
+def leave(session: Session, worker_id: str) -> None:
+    change(session, worker_id, left_at=func.now())
+
+
+def resume(session: Session, worker_id: str) -> bool:
+    return change(session, worker_id, draining=False, quarantined_until=None, quarantine_reason=None)
 
 
 def queues(session: Session) -> tuple[QueueView, ...]:
     """Depths of every queue. `waiting`, `delayed` and `held` are counted up to 100,000."""
-    raise NotImplementedError
+    serving = fleet.serving_by_queue(session)
+    leased = leases.leased_by_queue(session)
+    return tuple(
+        _queue(session, name, leased.get(name, 0), serving.get(name, 0))
+        for name in leases.queues_in_use(session, QUEUES)
+    )
+
+
+def _queue(session: Session, name: str, leased: int, workers: int) -> QueueView:
+    waits = (ChunkRow.queue == name) & (ChunkRow.status == ChunkStatus.WAITING)
+    first = (
+        select(extract("epoch", func.now() - ChunkRow.available_at).label("age"))
+        .where(ChunkRow.queue == name, leases.claimable)
+        .limit(COUNTED)
+        .subquery()
+    )
+    oldest = session.scalar(select(func.max(first.c.age)))
+    return QueueView(
+        queue=name,
+        waiting=leases.count_claimable(session, name, COUNTED),
+        delayed=_count(session, waits & ChunkRow.held.is_(False) & (ChunkRow.available_at > func.now())),
+        held=_count(session, waits & ChunkRow.held),
+        leased=leased,
+        workers=workers,
+        oldest_waiting_s=None if oldest is None else float(oldest),
+    )
+
+
+def _count(session: Session, condition: ColumnElement[bool]) -> int:
+    some = select(ChunkRow.id).where(condition).limit(COUNTED).subquery()
+    return session.scalars(select(func.count()).select_from(some)).one()
+
+
+def _views(session: Session, condition: ColumnElement[bool]) -> tuple[WorkerView, ...]:
+    query = (
+        select(WorkerRow, fleet.alive.label("alive"), ChunkRow.id, ChunkRow.job_id)
+        .outerjoin(ChunkRow, (ChunkRow.worker_id == WorkerRow.id) & (ChunkRow.status == ChunkStatus.LEASED))
+        .where(condition)
+        .order_by(WorkerRow.host, WorkerRow.id)
+        .execution_options(populate_existing=True)
+    )
+    views: dict[str, WorkerView] = {}
+    for row, alive, chunk_id, job_id in session.execute(query).tuples():
+        views.setdefault(
+            row.id,
+            WorkerView(
+                id=row.id,
+                host=row.host,
+                device=row.device,
+                queues=tuple(row.queues),
+                version_id=row.version_id,
+                chunk_id=chunk_id,
+                job_id=job_id,
+                frames_per_s=row.frames_per_s,
+                alive=bool(alive),
+                draining=row.draining,
+                quarantined_until=row.quarantined_until,
+                quarantine_reason=row.quarantine_reason,
+                info=row.info,
+                started_at=row.started_at,
+                heartbeat_at=row.heartbeat_at,
+            ),
+        )
+    return tuple(views.values())
+
+
+WORKER_LOST_S = fleet.WORKER_LOST_S

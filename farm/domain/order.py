@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.domain.chunk import Lease
@@ -50,6 +50,17 @@ class Segment:
     frames: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def mean_scores(segments: Sequence[Segment]) -> dict[str, float]:
+    """Scores of a whole job: each name's mean over the frames of the segments that have it."""
+    sums: dict[str, float] = {}
+    frames: dict[str, int] = {}
+    for segment in segments:
+        for name, score in segment.scores.items():
+            sums[name] = sums.get(name, 0.0) + score * segment.frames
+            frames[name] = frames.get(name, 0) + segment.frames
+    return {name: total / frames[name] for name, total in sums.items()}
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,70 @@ complete (transaction).
 
 from __future__ import annotations
 
+import secrets
+
+from farm.db import assets
 from farm.db.session import Session
-from farm.domain.asset import Asset
+from farm.domain.asset import Asset, AssetStatus
+from farm.domain.ids import new_id
 from farm.domain.order import Blob
-from farm.storage.blobs import BlobStore
+from farm.errors import Rejected
+from farm.storage import keys
+from farm.storage.blobs import BlobStore, Missing
 
 
 def create(session: Session, tenant_id: str, filename: str | None = None, content_type: str | None = None) -> Asset:
     """A pending asset: its bytes go to `keys.upload(asset.id)`."""
-    raise NotImplementedError
+    asset_id = new_id("ast")
+    assets.add(session, asset_id, tenant_id, filename, content_type)
+    return _get(session, tenant_id, asset_id)
 
 
 def take_in(store: BlobStore, asset_id: str, max_bytes: int) -> Blob:
-    """Hash the uploaded bytes and move them to `keys.input(sha256)`. Repeatable.
+    """Hash the uploaded bytes and move them to `keys.input(sha256)`.
 
-    Rejected: asset_bytes_missing, asset_empty, asset_too_large.
+    Rejected: asset_bytes_missing (also once they were moved), asset_empty, asset_too_large.
     """
-    raise NotImplementedError
+    upload, settled = keys.upload(asset_id), keys.upload_settled(asset_id, secrets.token_hex(8))
+    try:
+        size = store.stat(upload).size_bytes
+        if size == 0:
+            raise Rejected("asset_empty", "the uploaded file has no bytes")
+        if size > max_bytes:
+            raise Rejected("asset_too_large", f"the uploaded file has {size} bytes; the limit is {max_bytes}")
+        # A copy that the client has no url for: bytes changed after they were hashed would poison the address.
+        store.copy(upload, settled)
+    except Missing:
+        raise Rejected("asset_bytes_missing", "no bytes were uploaded for this asset") from None
+    try:
+        blob = store.digest(settled)
+        if not 0 < blob.size_bytes <= max_bytes:
+            raise Rejected("asset_too_large", f"the uploaded file has {blob.size_bytes} bytes; the limit is {max_bytes}")
+        key = keys.input(blob.sha256)
+        store.copy(settled, key)
+    finally:
+        store.delete(settled)
+    store.delete(upload)
+    return Blob(key, blob.size_bytes, blob.sha256)
 
 
 def complete(session: Session, tenant_id: str, asset_id: str, blob: Blob) -> Asset:
     """Mark the asset ready. Repeatable with the same bytes; Rejected("asset_already_complete") with others,
-    Rejected("not_found")."""
-    raise NotImplementedError
+    Rejected("not_found").
+
+    Bytes that the tenant has uploaded before are kept once: the key is made of their hash.
+    """
+    asset = _get(session, tenant_id, asset_id, lock=True)
+    if asset.status is AssetStatus.READY:
+        if asset.blob != blob:
+            raise Rejected("asset_already_complete", "this asset was completed with other bytes")
+        return asset
+    assets.set_ready(session, asset_id, blob)
+    return _get(session, tenant_id, asset_id)
+
+
+def _get(session: Session, tenant_id: str, asset_id: str, *, lock: bool = False) -> Asset:
+    asset = assets.get(session, tenant_id, asset_id, lock=lock)
+    if asset is None:
+        raise Rejected("not_found", f"there is no asset {asset_id}")
+    return asset

@@ -2,47 +2,161 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from farm.db import batches, jobs, ledger
+from farm.db.ledger import BatchRecord, JobRecord
 from farm.db.session import Session
+from farm.domain.job import BatchStatus, JobStatus
 from farm.domain.views import BatchView, JobView
+from farm.errors import Rejected
+from farm.flow import ripple
+from farm.flow.ripple import Change
+
+RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELED})
 
 
 def cancel_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
     """Cancel every job that has not ended: waiting chunks at once, leased ones at their next heartbeat. Repeatable."""
-    raise NotImplementedError
+    locked = _batch_jobs(session, tenant_id, batch_id)
+    changes = _cancel(session, locked)
+    asked = True if any(not job.status.is_terminal for job in locked) else None
+    ripple.settle(session, changes, batch_id=batch_id, cancel_asked=asked)
+    return _batch_view(session, tenant_id, batch_id)
 
 
 def cancel_job(session: Session, tenant_id: str, job_id: str) -> JobView:
     """Cancel one job. An ended job stays as it is; repeatable."""
-    raise NotImplementedError
+    ripple.settle(session, _cancel(session, [_job(session, tenant_id, job_id)]))
+    return _job_view(session, tenant_id, job_id)
+
+
+def _cancel(session: Session, locked: Sequence[JobRecord]) -> list[Change]:
+    open_jobs = [job for job in locked if not job.status.is_terminal]
+    ids = [job.id for job in open_jobs]
+    ledger.cancel_waiting(session, ids)
+    still_leased = ledger.jobs_with_open_chunks(session, ids)
+    return [
+        Change(job, JobStatus.CANCELING if job.id in still_leased else JobStatus.CANCELED, "canceled by request")
+        for job in open_jobs
+    ]
 
 
 def pause_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
     """Hold every job that has not ended; leased chunks go back at their next heartbeat.
     Rejected("batch_ended") when there is nothing left to hold."""
-    raise NotImplementedError
+    locked = _batch_jobs(session, tenant_id, batch_id)
+    open_jobs = [job for job in locked if not job.status.is_terminal and job.status is not JobStatus.CANCELING]
+    if not open_jobs:
+        raise Rejected("batch_ended", "no job of this batch can be paused: all have ended or are being canceled")
+    ledger.change_waiting(session, [job.id for job in open_jobs], held=True)
+    changes = [Change(job, JobStatus.PAUSED, "paused by request") for job in open_jobs]
+    ripple.settle(session, changes, batch_id=batch_id, paused=True)
+    return _batch_view(session, tenant_id, batch_id)
 
 
 def resume_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
     """Let a paused batch go on. Harmless when it is not paused."""
-    raise NotImplementedError
+    locked = _batch_jobs(session, tenant_id, batch_id)
+    paused = [job for job in locked if job.status is JobStatus.PAUSED]
+    ledger.change_waiting(session, [job.id for job in paused], held=False)
+    changes = _working(session, paused, "resumed by request")
+    ripple.settle(session, changes, batch_id=batch_id, paused=False)
+    return _batch_view(session, tenant_id, batch_id)
 
 
 def retry_job(session: Session, tenant_id: str, job_id: str) -> JobView:
     """Take up a failed or canceled job again from the chunk that failed, keeping finished segments, with fresh retries.
     Rejected("job_not_retryable") otherwise."""
-    raise NotImplementedError
+    job = _job(session, tenant_id, job_id)
+    if job.status not in RETRYABLE:
+        raise Rejected("job_not_retryable", f"only a failed or canceled job can be retried; this one is {job.status}")
+    _retry(session, job.batch_id, [job])
+    return _job_view(session, tenant_id, job_id)
 
 
 def retry_failed(session: Session, tenant_id: str, batch_id: str) -> BatchView:
     """retry_job for every failed job of a batch. Rejected("nothing_to_retry") when there is none."""
-    raise NotImplementedError
+    locked = _batch_jobs(session, tenant_id, batch_id)
+    failed = [job for job in locked if job.status is JobStatus.FAILED]
+    if not failed:
+        raise Rejected("nothing_to_retry", "this batch has no failed job")
+    _retry(session, batch_id, failed)
+    return _batch_view(session, tenant_id, batch_id)
+
+
+def _retry(session: Session, batch_id: str, locked: Sequence[JobRecord]) -> None:
+    batch = _flags(session, batch_id)
+    if batch.status is BatchStatus.CANCELING:
+        raise Rejected("batch_canceling", "the batch is being canceled; retry when that has ended")
+    ledger.reopen_chunks(session, [job.id for job in locked], held=batch.paused)
+    if batch.paused:
+        changes = [Change(job, JobStatus.PAUSED, "retried by request in a paused batch") for job in locked]
+    else:
+        changes = _working(session, locked, "retried by request")
+    ripple.settle(session, changes, batch_id=batch_id, cancel_asked=False)
 
 
 def set_batch_priority(session: Session, tenant_id: str, batch_id: str, priority: int) -> BatchView:
     """0..100, for all its jobs that have not ended; acts on the next claim. Rejected("priority_out_of_range")."""
-    raise NotImplementedError
+    _check_priority(priority)
+    locked = _batch_jobs(session, tenant_id, batch_id)
+    _prioritise(session, locked, priority)
+    batches.set_priority(session, batch_id, priority)
+    return _batch_view(session, tenant_id, batch_id)
 
 
 def set_job_priority(session: Session, tenant_id: str, job_id: str, priority: int) -> JobView:
     """As set_batch_priority, for one job."""
-    raise NotImplementedError
+    _check_priority(priority)
+    _prioritise(session, [_job(session, tenant_id, job_id)], priority)
+    return _job_view(session, tenant_id, job_id)
+
+
+def _prioritise(session: Session, locked: Sequence[JobRecord], priority: int) -> None:
+    ids = [job.id for job in locked if not job.status.is_terminal]
+    ledger.change_waiting(session, ids, priority=priority)
+    ledger.change_job(session, ids, priority=priority)
+
+
+def _check_priority(priority: int) -> None:
+    if not 0 <= priority <= 100:
+        raise Rejected("priority_out_of_range", f"priority is 0 to 100, not {priority}", pointer="/priority")
+
+
+def _working(session: Session, locked: Sequence[JobRecord], reason: str) -> list[Change]:
+    status = ripple.working(session, locked)
+    return [Change(job, status[job.id], reason) for job in locked]
+
+
+def _flags(session: Session, batch_id: str) -> BatchRecord:
+    """The batch, locked. Its jobs are locked before it, as everywhere."""
+    (batch,) = ledger.lock_batches(session, [batch_id])
+    return batch
+
+
+def _batch_jobs(session: Session, tenant_id: str, batch_id: str) -> list[JobRecord]:
+    """All jobs of a tenant's batch, locked; a batch has at least one."""
+    locked = ledger.lock_jobs(session, batch_id=batch_id, tenant_id=tenant_id)
+    if not locked:
+        raise Rejected("not_found", f"there is no batch {batch_id}")
+    return locked
+
+
+def _job(session: Session, tenant_id: str, job_id: str) -> JobRecord:
+    locked = ledger.lock_jobs(session, ids=[job_id], tenant_id=tenant_id)
+    if not locked:
+        raise Rejected("not_found", f"there is no job {job_id}")
+    return locked[0]
+
+
+def _batch_view(session: Session, tenant_id: str, batch_id: str) -> BatchView:
+    view = batches.get(session, tenant_id, batch_id)
+    assert view is not None
+    return view
+
+
+def _job_view(session: Session, tenant_id: str, job_id: str) -> JobView:
+    view = jobs.get(session, tenant_id, job_id)
+    assert view is not None
+    return view

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+from farm.db import ledger
 from farm.db.session import Session
-from farm.domain.chunk import Lease
+from farm.domain.chunk import ChunkStatus, Lease, Work
+from farm.domain.document import to_document
+from farm.domain.ids import new_id
 from farm.domain.job import JobStatus
 from farm.domain.order import PlanRecord
+from farm.domain.placement import queue_for
 from farm.domain.span import Span
+from farm.flow import ripple
+from farm.flow.ripple import Change
+from farm.flow.settle import held_job
 
 
 def record(session: Session, lease: Lease, plan: PlanRecord, spans: Sequence[Span]) -> JobStatus:
@@ -16,4 +24,23 @@ def record(session: Session, lease: Lease, plan: PlanRecord, spans: Sequence[Spa
 
     Returns the job's status after. Raises LeaseLost when the token is stale or the job was canceled.
     """
-    raise NotImplementedError
+    edges = [0, *(span.stop for span in spans)]
+    tiled = all(span.start == before and len(span) for span, (before, _) in zip(spans, pairwise(edges), strict=True))
+    if lease.work is not Work.PLAN or not spans or not tiled or edges[-1] != plan.frames_total:
+        raise ValueError(f"spans do not tile [0, {plan.frames_total}), or {lease.work} is not plan work")
+    job, _ = held_job(session, lease)
+    ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.SUCCEEDED)
+    ledger.end_attempt(session, lease.token, "succeeded", seconds=plan.seconds)
+    ledger.change_job(
+        session,
+        [job.id],
+        plan=to_document(plan),
+        frames_total=plan.frames_total,
+        chunks_total=len(spans),
+    )
+    ids = [new_id("chk") for _ in spans]
+    ledger.add_chunks(session, job, Work.RENDER, spans, queue_for(Work.RENDER), first=1, ids=ids)
+    if job.status is JobStatus.PAUSED:
+        return job.status
+    ripple.settle(session, [Change(job, JobStatus.QUEUED, f"planned: {plan.frames_total} frames")])
+    return JobStatus.QUEUED

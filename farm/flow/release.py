@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from farm.db import fleet, leases
 from farm.db.session import Session
+from farm.domain.placement import QUEUES
 
 
 @dataclass(frozen=True)
@@ -17,4 +19,12 @@ class Wakeup:
 
 def release(session: Session, buffer: int = 2) -> list[Wakeup]:
     """Wake-ups for queues with claimable chunks: free slots of live workers and a small buffer, not the backlog."""
-    raise NotImplementedError
+    serving = fleet.serving_by_queue(session)
+    leased = leases.leased_by_queue(session)
+    wakeups = []
+    for queue in leases.queues_in_use(session, QUEUES):
+        slots = max(0, serving.get(queue, 0) - leased.get(queue, 0)) + buffer
+        count = leases.count_claimable(session, queue, slots)
+        if count:
+            wakeups.append(Wakeup(queue, count))
+    return wakeups

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from farm.db import versions
 from farm.db.session import Session
+from farm.domain.ids import new_id
 from farm.domain.version import MODEL, Version
+from farm.errors import Rejected
 
 
 def register(
@@ -21,20 +24,55 @@ def register(
 
     `trained` and `licence` are read from the manifest. Rejected("version_name_taken") when the name has other weights.
     """
-    raise NotImplementedError
+    version = Version(
+        id=new_id("ver"),
+        model=model,
+        name=name,
+        bundle_key=bundle_key,
+        bundle_sha256=bundle_sha256,
+        manifest=manifest,
+        trained=manifest.get("trained") is True,
+        licence=str(manifest.get("licence", "")),
+    )
+    if versions.add(session, version):
+        return version
+    found = versions.named(session, model, name)
+    if found is None or found.bundle_sha256 != bundle_sha256:
+        raise Rejected("version_name_taken", f"{model} has a version {name!r} with other weights", pointer="/name")
+    return found
 
 
 def resolve(session: Session, text: str, model: str = MODEL) -> Version | None:
-    """The version that an alias, a version id or a version name means now."""
-    raise NotImplementedError
+    """The version that an alias, a version id or a version name means now, in this order."""
+    found = versions.aliased(session, model, text)
+    if found is None and text.startswith("ver_"):
+        found = versions.get(session, text)
+        if found is not None and found.model != model:
+            return None
+    return found or versions.named(session, model, text)
 
 
 def promote(session: Session, alias: str, version_id: str, *, actor: str, model: str = MODEL) -> Version:
     """Move an alias (made if new) to a version, audited. Running jobs keep the version that they pinned.
     Rejected("version_not_found")."""
-    raise NotImplementedError
+    version = versions.get(session, version_id) or versions.named(session, model, version_id)
+    if version is None or version.model != model:
+        raise Rejected("version_not_found", f"{model} has no version {version_id}", pointer="/version")
+    previous = versions.lock_alias(session, model, alias)
+    if previous != version.id:
+        versions.move(session, model, alias, version.id, kind="promote", previous=previous, actor=actor)
+    return version
 
 
 def rollback(session: Session, alias: str, *, actor: str, model: str = MODEL) -> Version:
     """Undo the alias's last promotion that was not undone yet. Rejected("alias_not_found", "nothing_to_roll_back")."""
-    raise NotImplementedError
+    current = versions.lock_alias(session, model, alias)
+    if current is None:
+        raise Rejected("alias_not_found", f"{model} has no alias {alias!r}")
+    before = versions.undo_last(session, model, alias)
+    if before is None:
+        raise Rejected("nothing_to_roll_back", f"{alias!r} of {model} has pointed to nothing before this version")
+    versions.move(session, model, alias, before, kind="rollback", previous=current, actor=actor)
+    version = versions.get(session, before)
+    assert version is not None
+    return version

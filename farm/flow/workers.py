@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from farm.db import workers
 from farm.db.session import Session
+from farm.errors import Rejected
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,38 @@ class WorkerFacts:
 
 def register(session: Session, facts: WorkerFacts) -> None:
     """Make the worker known (again). A worker that comes back under its id is no longer draining."""
-    raise NotImplementedError
+    workers.put(
+        session,
+        id=facts.id,
+        host=facts.host,
+        device=facts.device,
+        queues=list(facts.queues),
+        info=dict(facts.info),
+    )
 
 
 def beat(session: Session, worker_id: str, version_id: str | None = None, frames_per_s: float | None = None) -> bool:
     """A worker's sign of life, also when idle (every few seconds). False when it is draining: stop claiming."""
-    raise NotImplementedError
+    workers.note(session, worker_id, version_id=version_id, frames_per_s=frames_per_s)
+    return not workers.is_draining(session, worker_id)
 
 
 def leave(session: Session, worker_id: str) -> None:
     """The worker stops for good: it is no longer listed as alive."""
-    raise NotImplementedError
+    workers.leave(session, worker_id)
 
 
 def drain(session: Session, worker_id: str) -> None:
     """The worker gets no more chunks. Rejected("not_found")."""
-    raise NotImplementedError
+    if not workers.change(session, worker_id, draining=True):
+        raise _unknown(worker_id)
 
 
 def resume(session: Session, worker_id: str) -> None:
     """The worker gets chunks again: ends draining and quarantine. Rejected("not_found")."""
-    raise NotImplementedError
+    if not workers.resume(session, worker_id):
+        raise _unknown(worker_id)
+
+
+def _unknown(worker_id: str) -> Rejected:
+    return Rejected("not_found", f"there is no worker {worker_id}")

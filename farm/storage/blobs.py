@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+from urllib.parse import unquote, urlsplit
 
 from farm.domain.order import Blob
 from farm.errors import Transient
+
+PART: Final = 1 << 20
+"""Bytes held at a time when streaming."""
 
 
 class Missing(Transient):
@@ -89,10 +93,29 @@ class BlobStore(Protocol):
         ...
 
     def presign_put(self, key: str, size_bytes: int | None = None, content_type: str | None = None) -> Upload | None:
-        """A request that stores bytes under `key`, once; None where the API must take the bytes itself."""
+        """A request that stores bytes under `key`; None where the API must take the bytes itself."""
         ...
 
 
 def open_store(url: str, endpoint_url: str | None = None) -> BlobStore:
     """`file:///folder` or `s3://bucket/prefix`; endpoint_url names an S3-compatible server. Credentials: AWS_*."""
-    raise NotImplementedError
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+        from farm.storage.local import LocalStore
+
+        return LocalStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        # Imported here: a farm on a local folder has no use for boto3, which is slow to import.
+        from farm.storage.s3 import S3Store, connect
+
+        return S3Store(connect(endpoint_url), parts.netloc, parts.path.strip("/"))
+    raise ValueError(f"a store's url is file:///folder or s3://bucket/prefix, not {url!r}")
+
+
+def check_key(key: str) -> str:
+    """The key itself, where it is one: relative, of plain parts. ValueError else: farm.storage.keys makes keys."""
+    if not key or key.endswith("/") or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not a key: {key!r}")
+    if any(ord(letter) < 32 or letter == "\\" for letter in key):
+        raise ValueError(f"not a key: {key!r}")
+    return key

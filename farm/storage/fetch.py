@@ -1,11 +1,38 @@
-"""User uris to local files, with every guard: scheme, root, host, address, redirect, bucket, size, time."""
+"""User uris to local files, with every guard: scheme, root, host, address, redirect, bucket, size, time.
+
+https is spoken here on a socket that is connected to an address checked before: a library that resolves the host again
+could be told another one (DNS rebinding). No proxy, no cookies, no credentials.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import http.client
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from urllib.parse import urljoin
 
 from farm.domain.limits import InputLimits
+from farm.errors import Rejected, Transient
+from farm.storage import guard
+from farm.storage.guard import Target, check_destination, check_uri
+
+__all__ = ["Fetched", "check_destination", "check_uri", "fetch"]
+
+REDIRECTS: Final = 5
+QUIET_S: Final = 30.0
+"""How long a server may send nothing."""
+PART: Final = 1 << 18
+_MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_LATER: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True)
@@ -17,16 +44,175 @@ class Fetched:
     sha256: str
 
 
-def check_uri(uri: str, limits: InputLimits) -> None:
-    """Refuse without I/O what can be seen from the text alone. Rejected: uri_malformed, uri_scheme_refused,
-    uri_root_refused, uri_bucket_refused, uri_host_refused, uri_credentials_refused."""
-    raise NotImplementedError
-
-
 def fetch(uri: str, dest: Path, limits: InputLimits, endpoint_url: str | None = None) -> Fetched:
-    """Download `uri` to `dest`, streaming.
+    """Download `uri` to `dest`, streaming; nothing is left there when it fails.
 
-    Rejected: the codes of check_uri, uri_not_found, uri_forbidden, uri_too_large, uri_empty, uri_too_slow,
-    uri_redirects. Transient: uri_unavailable (5xx, connection lost, DNS down).
+    Rejected: the codes of check_uri, uri_host_unknown, uri_not_found, uri_forbidden, uri_too_large, uri_empty,
+    uri_too_slow, uri_redirects, uri_tls. Transient: uri_unavailable (5xx, connection lost, DNS down).
     """
-    raise NotImplementedError
+    target = check_uri(uri, limits)
+    if target.scheme == "file":
+        return _save(_file(target, limits), dest, limits)
+    if target.scheme == "s3":
+        return _save(_s3(target, limits, endpoint_url), dest, limits)
+    with _Watch(limits.fetch_timeout_s) as watch:
+        return _save(_http(uri, limits, watch), dest, limits)
+
+
+def _save(parts: Iterable[bytes], dest: Path, limits: InputLimits) -> Fetched:
+    part_file = dest.with_name(f".{dest.name}.{secrets.token_hex(8)}")
+    size, digest = 0, hashlib.sha256()
+    try:
+        with part_file.open("xb") as file:
+            for part in parts:
+                size += len(part)
+                _check_size(size, limits)
+                digest.update(part)
+                file.write(part)
+        if size == 0:
+            raise Rejected("uri_empty", "this file has no bytes")
+        part_file.replace(dest)
+    finally:
+        part_file.unlink(missing_ok=True)
+    return Fetched(dest, size, digest.hexdigest())
+
+
+def _check_size(size: int, limits: InputLimits) -> None:
+    if size > limits.max_bytes:
+        raise Rejected("uri_too_large", f"this file is larger than {limits.max_bytes} bytes")
+
+
+def _file(target: Target, limits: InputLimits) -> Iterator[bytes]:
+    path = guard.real_file(target, limits)
+    try:
+        with path.open("rb") as file:
+            while part := file.read(PART):
+                yield part
+    except PermissionError:
+        raise Rejected("uri_forbidden", "the farm may not read this file") from None
+
+
+def _s3(target: Target, limits: InputLimits, endpoint_url: str | None) -> Iterator[bytes]:
+    from farm.storage.blobs import Missing
+    from farm.storage.s3 import S3Store, connect
+
+    store = S3Store(connect(endpoint_url), target.host)
+    try:
+        _check_size(store.stat(target.path).size_bytes, limits)
+        yield from store.read_range(target.path, 0)
+    except (Missing, ValueError):
+        raise Rejected("uri_not_found", f"bucket {target.host} has no such key") from None
+    except Transient as error:
+        if "(403)" in error.detail or "AccessDenied" in error.detail or "Forbidden" in error.detail:
+            raise Rejected("uri_forbidden", f"the farm may not read this key of bucket {target.host}") from None
+        raise Transient("uri_unavailable", error.detail) from None
+
+
+class _Watch:
+    """Breaks off a download at its time limit, wherever it hangs; a server that drips a byte now and then ends too."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._ends_at = time.monotonic() + limit_s
+        self._limit_s = limit_s
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(limit_s, self._break_off)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Watch:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._timer.cancel()
+
+    def over(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self.check()
+
+    def _break_off(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def check(self) -> None:
+        if time.monotonic() >= self._ends_at:
+            raise Rejected("uri_too_slow", f"the download took longer than {self._limit_s:.0f} s")
+
+
+class _Connection(http.client.HTTPConnection):
+    """Connects to one of the given addresses, and asks TLS for the host by its name."""
+
+    def __init__(self, target: Target, addresses: tuple[str, ...], watch: _Watch) -> None:
+        super().__init__(target.host, target.port, timeout=QUIET_S)
+        self._target, self._addresses, self._watch = target, addresses, watch
+
+    def connect(self) -> None:
+        failed: OSError = OSError("no address")
+        for address in self._addresses:
+            try:
+                self.sock = socket.create_connection((address, self._target.port), timeout=QUIET_S)
+                break
+            except OSError as error:
+                failed = error
+        else:
+            raise failed
+        self._watch.over(self.sock)
+        if self._target.scheme == "https":
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self._target.host)
+            self._watch.over(self.sock)
+
+
+def _http(uri: str, limits: InputLimits, watch: _Watch) -> Iterator[bytes]:
+    for _ in range(REDIRECTS + 1):
+        target = check_uri(uri, limits)
+        if target.scheme not in ("https", "http"):
+            raise Rejected("uri_scheme_refused", "a web server may not send the farm to another kind of uri")
+        connection = _Connection(target, guard.resolve(target, limits), watch)
+        try:
+            response = _ask(connection, target)
+            if response.status not in _MOVED:
+                _check_status(response.status, target)
+                yield from _body(response, limits, watch)
+                return
+            uri = urljoin(uri, response.headers.get("Location") or "")
+        except ssl.SSLCertVerificationError as error:
+            raise Rejected("uri_tls", f"{target.host}: {error.verify_message}") from None
+        except (OSError, http.client.HTTPException) as error:
+            watch.check()
+            raise Transient("uri_unavailable", f"{target.host}: {error or type(error).__name__}") from None
+        finally:
+            connection.close()
+    raise Rejected("uri_redirects", f"more than {REDIRECTS} redirects")
+
+
+def _ask(connection: _Connection, target: Target) -> http.client.HTTPResponse:
+    connection.putrequest("GET", target.path, skip_accept_encoding=True)
+    for name, value in {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "dubfarm"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    return connection.getresponse()
+
+
+def _check_status(status: int, target: Target) -> None:
+    if status == 200:
+        return
+    if status >= 500 or status in _LATER:
+        raise Transient("uri_unavailable", f"{target.host} answered {status}")
+    if status in (404, 410):
+        raise Rejected("uri_not_found", f"{target.host} answered {status}")
+    raise Rejected("uri_forbidden", f"{target.host} answered {status}")
+
+
+def _body(response: http.client.HTTPResponse, limits: InputLimits, watch: _Watch) -> Iterator[bytes]:
+    announced = response.length
+    if announced is not None:
+        _check_size(announced, limits)
+    received = 0
+    # read1 returns what has come; read would wait for a whole part from a server that drips.
+    while part := response.read1(PART):
+        received += len(part)
+        yield part
+        watch.check()
+    watch.check()
+    if announced is not None and received < announced:
+        raise http.client.IncompleteRead(b"", announced - received)

@@ -13,6 +13,11 @@ def upload(asset_id: str) -> str:
     return f"uploads/{asset_id}"
 
 
+def upload_settled(asset_id: str, token: str) -> str:
+    """A copy of an upload that its client cannot change any more."""
+    return f"uploads/{asset_id}.{token}"
+
+
 def input(sha256: str) -> str:
     """A user's file, by content: the same bytes are kept once."""
     return f"inputs/{sha256[:2]}/{sha256}"

@@ -1,0 +1,375 @@
+"""The tables. Only farm.db reads or writes them; everybody else sees nouns of farm.domain.
+
+What is copied downwards, and why: a chunk carries what a claim sorts and filters by (queue, priority, job_number,
+held), so that handing out one of a million waiting chunks reads one index entry and joins nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from farm.domain.asset import AssetStatus
+from farm.domain.chunk import ChunkStatus, Reason, Work
+from farm.domain.job import BatchStatus, JobStatus, Kind
+
+
+class Row(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declaration
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+        list[str]: ARRAY(Text()),
+    }
+
+
+def _one_of(column: str, values: Iterable[StrEnum] | tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _now() -> Mapped[datetime]:
+    return mapped_column(server_default=func.now())
+
+
+class TenantRow(Row):
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = _now()
+
+
+class ApiKeyRow(Row):
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(unique=True)
+    secret_sha256: Mapped[str]
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = _now()
+    revoked_at: Mapped[datetime | None]
+
+
+class IdempotencyRow(Row):
+    __tablename__ = "idempotency_keys"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[str]
+    status: Mapped[int]
+    body: Mapped[dict[str, Any]]
+    headers: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class AssetRow(Row):
+    __tablename__ = "assets"
+    __table_args__ = (
+        _one_of("status", AssetStatus),
+        CheckConstraint("(status = 'ready') = (blob_key IS NOT NULL)", name="ready_has_blob"),
+        Index("ix_assets_tenant_id_sha256", "tenant_id", "sha256", postgresql_where=text("status = 'ready'")),
+        Index("ix_assets_tenant_id_id", "tenant_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    status: Mapped[str]
+    filename: Mapped[str | None]
+    content_type: Mapped[str | None]
+    blob_key: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+
+
+class VersionRow(Row):
+    __tablename__ = "versions"
+    __table_args__ = (UniqueConstraint("model", "name"), UniqueConstraint("model", "id"))
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"))
+    name: Mapped[str]
+    bundle_key: Mapped[str]
+    bundle_sha256: Mapped[str]
+    manifest: Mapped[dict[str, Any]]
+    trained: Mapped[bool]
+    licence: Mapped[str]
+    created_at: Mapped[datetime] = _now()
+
+
+class ModelRow(Row):
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = _now()
+
+
+class AliasRow(Row):
+    __tablename__ = "aliases"
+    __table_args__ = (ForeignKeyConstraint(["model", "version_id"], ["versions.model", "versions.id"]),)
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[str]
+    updated_at: Mapped[datetime] = _now()
+
+
+class AliasMoveRow(Row):
+    """undone: a promotion that a rollback took back; the next rollback goes further back."""
+
+    __tablename__ = "alias_moves"
+    __table_args__ = (
+        _one_of("kind", ("promote", "rollback")),
+        ForeignKeyConstraint(["model", "alias"], ["aliases.model", "aliases.name"]),
+        Index("ix_alias_moves_model_alias_id", "model", "alias", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    model: Mapped[str]
+    alias: Mapped[str]
+    kind: Mapped[str]
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("versions.id"))
+    actor: Mapped[str]
+    undone: Mapped[bool] = mapped_column(server_default=text("false"))
+    at: Mapped[datetime] = _now()
+
+
+class BatchRow(Row):
+    """jobs_*: how many of its jobs are in each bucket of farm.domain.ripple; equal to the row sums at every commit."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        _one_of("status", BatchStatus),
+        CheckConstraint("priority BETWEEN 0 AND 100", name="priority"),
+        CheckConstraint(
+            "jobs_total = jobs_queued + jobs_running + jobs_succeeded + jobs_failed + jobs_canceled"
+            " AND least(jobs_queued, jobs_running, jobs_succeeded, jobs_failed, jobs_canceled) >= 0",
+            name="counts",
+        ),
+        Index("ix_batches_tenant_id_id", "tenant_id", "id"),
+        Index("ix_batches_tenant_id_updated_at", "tenant_id", "updated_at"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str | None]
+    status: Mapped[str]
+    priority: Mapped[int]
+    model: Mapped[str]
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    deadline: Mapped[datetime | None]
+    # "metadata" itself is taken by SQLAlchemy's classes.
+    user_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
+    jobs_total: Mapped[int]
+    jobs_queued: Mapped[int]
+    jobs_running: Mapped[int] = mapped_column(server_default="0")
+    jobs_succeeded: Mapped[int] = mapped_column(server_default="0")
+    jobs_failed: Mapped[int] = mapped_column(server_default="0")
+    jobs_canceled: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobRow(Row):
+    """chunks_*, frames_done: sums over render chunks, equal to the rows at every commit. number: age, for claims."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _one_of("status", JobStatus),
+        _one_of("kind", Kind),
+        CheckConstraint("priority BETWEEN 0 AND 100", name="priority"),
+        CheckConstraint("chunks_done BETWEEN 0 AND chunks_total", name="chunks"),
+        CheckConstraint("frames_done BETWEEN 0 AND frames_total", name="frames"),
+        UniqueConstraint("batch_id", "ordinal"),
+        UniqueConstraint("batch_id", "custom_id"),
+        Index("ix_jobs_tenant_id_number", "tenant_id", "number"),
+        Index("ix_jobs_tenant_id_updated_at", "tenant_id", "updated_at"),
+        Index(
+            "ix_jobs_deadline",
+            "deadline",
+            postgresql_where=text("finished_at IS NULL AND deadline IS NOT NULL"),
+        ),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("status = 'succeeded'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    ordinal: Mapped[int]
+    custom_id: Mapped[str]
+    kind: Mapped[str]
+    status: Mapped[str]
+    status_reason: Mapped[str] = mapped_column(server_default="")
+    priority: Mapped[int]
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    deadline: Mapped[datetime | None]
+    spec: Mapped[dict[str, Any]]
+    plan: Mapped[dict[str, Any] | None]
+    output: Mapped[dict[str, Any] | None]
+    error_code: Mapped[str | None]
+    error_detail: Mapped[str | None]
+    frames_total: Mapped[int] = mapped_column(server_default="0")
+    frames_done: Mapped[int] = mapped_column(server_default="0")
+    chunks_total: Mapped[int] = mapped_column(server_default="0")
+    chunks_done: Mapped[int] = mapped_column(server_default="0")
+    scores: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    preview_key: Mapped[str | None]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class ChunkRow(Row):
+    """attempts_spared: attempts before the last retry by a user; they no longer count against the chunk."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        _one_of("work", Work),
+        _one_of("status", ChunkStatus),
+        CheckConstraint("start >= 0 AND stop >= start", name="span"),
+        CheckConstraint(
+            "(status = 'leased') = (token IS NOT NULL)"
+            " AND (status = 'leased') = (lease_expires_at IS NOT NULL)"
+            " AND (status = 'leased') = (worker_id IS NOT NULL)",
+            name="leased_has_lease",
+        ),
+        UniqueConstraint("job_id", "ordinal"),
+        Index(
+            "ix_chunks_claim",
+            "queue",
+            text("priority DESC"),
+            "job_number",
+            "ordinal",
+            postgresql_where=text("status = 'waiting' AND NOT held"),
+        ),
+        Index("ix_chunks_lease", "lease_expires_at", postgresql_where=text("status = 'leased'")),
+        Index("ix_chunks_leased_job", "job_id", postgresql_where=text("status = 'leased'")),
+        Index("ix_chunks_worker", "worker_id", postgresql_where=text("status = 'leased'")),
+        Index("ix_chunks_held", "queue", postgresql_where=text("status = 'waiting' AND held")),
+        Index("ix_chunks_finished_at", "finished_at", postgresql_where=text("status = 'succeeded'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    job_number: Mapped[int] = mapped_column(BigInteger)
+    ordinal: Mapped[int]
+    work: Mapped[str]
+    status: Mapped[str]
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
+    queue: Mapped[str]
+    priority: Mapped[int]
+    start: Mapped[int] = mapped_column(server_default="0")
+    stop: Mapped[int] = mapped_column(server_default="0")
+    available_at: Mapped[datetime] = _now()
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    attempts_spared: Mapped[int] = mapped_column(server_default="0")
+    batch_frames: Mapped[int | None]
+    token: Mapped[str | None]
+    worker_id: Mapped[str | None]
+    leased_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[datetime | None]
+    phase: Mapped[str | None]
+    frames_done: Mapped[int] = mapped_column(server_default="0")
+    frames_per_s: Mapped[float] = mapped_column(server_default="0")
+    preview_key: Mapped[str | None]
+    segment: Mapped[dict[str, Any] | None]
+    updated_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
+
+
+class AttemptRow(Row):
+    __tablename__ = "attempts"
+    __table_args__ = (
+        _one_of("outcome", ("running", "succeeded", "failed", "returned")),
+        _one_of("reason", Reason),
+        CheckConstraint("(outcome = 'running') = (finished_at IS NULL)", name="finished"),
+        CheckConstraint("outcome <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
+    )
+
+    chunk_id: Mapped[str] = mapped_column(ForeignKey("chunks.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    token: Mapped[str] = mapped_column(unique=True)
+    worker_id: Mapped[str]
+    outcome: Mapped[str]
+    reason: Mapped[str | None]
+    code: Mapped[str | None]
+    detail: Mapped[str | None]
+    seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    started_at: Mapped[datetime] = _now()
+    finished_at: Mapped[datetime | None]
+
+
+class EventRow(Row):
+    """Written only while its batch row is locked: ids then grow in commit order inside a batch (farm.db.events)."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_batch_id_id", "batch_id", "id"),
+        Index("ix_events_job_id_id", "job_id", "id", postgresql_where=text("job_id IS NOT NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[str]
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = _now()
+
+
+class WorkerRow(Row):
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    device: Mapped[str]
+    queues: Mapped[list[str]]
+    info: Mapped[dict[str, Any]]
+    version_id: Mapped[str | None]
+    frames_per_s: Mapped[float] = mapped_column(server_default="0")
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    quarantined_until: Mapped[datetime | None]
+    quarantine_reason: Mapped[str | None]
+    started_at: Mapped[datetime] = _now()
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    left_at: Mapped[datetime | None]

@@ -1,0 +1,82 @@
+"""Frozen dataclasses to plain JSON documents and back, for the columns and files that keep them.
+
+A document is what `json.dumps` takes: fractions are "num/den", enums their values, tuples lists. Reading is strict: an
+unknown or missing field raises ValueError, so that a changed noun is noticed rather than misread.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from fractions import Fraction
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def to_document(value: object) -> Any:
+    """The JSON document of a dataclass, or of anything that one is made of."""
+    if value is None or isinstance(value, bool | int | float) or type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_document(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_document(item) for item in value]
+    raise TypeError(f"no document for {type(value).__name__}")
+
+
+def from_document(kind: type[T], document: Any) -> T:
+    """The dataclass `kind` that `to_document` turned into `document`; ValueError where it is none."""
+    return _read(kind, document)
+
+
+def _read(kind: Any, document: Any) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if document is None:
+            return None
+        (kind,) = (part for part in get_args(kind) if part is not types.NoneType)
+        return _read(kind, document)
+    if origin is tuple:
+        parts = get_args(kind)
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return tuple(_read(parts[0], item) for item in document)
+        return tuple(_read(part, item) for part, item in zip(parts, document, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        value_kind = get_args(kind)[1]
+        return {key: _read(value_kind, item) for key, item in document.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _read_dataclass(kind, document)
+    if kind is Fraction:
+        return Fraction(document)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(document)
+    if kind is float:
+        return float(document)
+    return document
+
+
+def _read_dataclass(kind: type, document: Any) -> Any:
+    if not isinstance(document, Mapping):
+        raise ValueError(f"{kind.__name__}: not an object: {document!r}")
+    hints = _hints(kind)
+    unknown = document.keys() - hints.keys()
+    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    if unknown or required - document.keys():
+        raise ValueError(f"{kind.__name__}: unknown {sorted(unknown)}, missing {sorted(required - document.keys())}")
+    return kind(**{name: _read(hints[name], item) for name, item in document.items()})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
