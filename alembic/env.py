@@ -2,9 +2,9 @@
 
 import os
 
-from alembic import context
 from sqlalchemy import Connection, create_engine
 
+from alembic import context
 from farm.db.rows import Row
 from farm.db.session import driver_url
 

@@ -91,7 +91,7 @@ def _frames(session: Session, batch_ids: Sequence[str]) -> Mapping[str, Any]:
         .where(JobRow.batch_id.in_(batch_ids), ChunkRow.status == ChunkStatus.LEASED, ChunkRow.work == Work.RENDER)
         .group_by(JobRow.batch_id)
     )
-    now_done = dict(session.execute(live).tuples().all())
+    now_done = dict(session.execute(live).all())
     return {
         row.batch_id: {**row._asdict(), "live": int(now_done.get(row.batch_id) or 0)} for row in session.execute(query)
     }

@@ -30,4 +30,4 @@ def serving_by_queue(session: Session) -> Mapping[str, int]:
     """How many serving workers listen to each queue."""
     listens = select(func.unnest(WorkerRow.queues).label("queue")).where(serving).subquery()
     query = select(listens.c.queue, func.count()).group_by(listens.c.queue)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())

@@ -188,7 +188,7 @@ def _waits(session: Session, job_ids: Sequence[str], workers: int, now: datetime
         .where(ChunkRow.job_id.in_(job_ids), ChunkRow.status == ChunkStatus.WAITING)
         .group_by(ChunkRow.job_id)
     )
-    times = dict(session.execute(query).tuples().all())
+    times = dict(session.execute(query).all())
     delayed = [job_id for job_id, at in times.items() if at > now]
     reasons: dict[str, str] = {}
     if delayed:

@@ -195,7 +195,7 @@ def count_claimable(session: Session, queue: str, limit: int) -> int:
 
 def leased_by_queue(session: Session) -> Mapping[str, int]:
     query = select(ChunkRow.queue, func.count()).where(ChunkRow.status == ChunkStatus.LEASED).group_by(ChunkRow.queue)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def queues_in_use(session: Session, known: Sequence[str]) -> tuple[str, ...]:

@@ -276,7 +276,7 @@ def revoke_leases(session: Session, job_ids: Sequence[str], detail: str) -> int:
         .order_by(ChunkRow.id)
     )
     revoked = 0
-    for chunk_id, token in session.execute(held).tuples().all():
+    for chunk_id, token in session.execute(held).all():
         if end_lease(session, chunk_id, cast(str, token), ChunkStatus.CANCELED):
             end_attempt(session, cast(str, token), "failed", reason=Reason.CANCELED, code="job_ended", detail=detail)
             revoked += 1
@@ -411,7 +411,7 @@ def expired_leases(session: Session, limit: int) -> list[tuple[str, str, str]]:
         .order_by(ChunkRow.lease_expires_at)
         .limit(limit)
     )
-    return [(job, chunk, cast(str, token)) for job, chunk, token in session.execute(query).tuples()]
+    return [(job, chunk, cast(str, token)) for job, chunk, token in session.execute(query)]
 
 
 def is_expired(session: Session, chunk_id: str, token: str) -> bool:

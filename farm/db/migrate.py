@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
+from alembic import command
 from farm.db.session import driver_url
 
 SCRIPTS: Final = Path(__file__).resolve().parents[2] / "alembic"

@@ -371,5 +371,5 @@ class WorkerRow(Row):
     quarantined_until: Mapped[datetime | None]
     quarantine_reason: Mapped[str | None]
     started_at: Mapped[datetime] = _now()
-    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    heartbeat_at: Mapped[datetime] = _now()
     left_at: Mapped[datetime | None]

@@ -67,7 +67,7 @@ def aliases(session: Session, model: str = MODEL) -> tuple[Alias, ...]:
         .where(AliasRow.model == model)
         .order_by(AliasRow.name)
     )
-    return tuple(Alias(*row) for row in session.execute(query).tuples())
+    return tuple(Alias(*row) for row in session.execute(query))
 
 
 def history(session: Session, alias: str, model: str = MODEL) -> tuple[AliasMove, ...]:

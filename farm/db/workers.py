@@ -109,7 +109,7 @@ def _views(session: Session, condition: ColumnElement[bool]) -> tuple[WorkerView
         .execution_options(populate_existing=True)
     )
     views: dict[str, WorkerView] = {}
-    for row, alive, chunk_id, job_id in session.execute(query).tuples():
+    for row, alive, chunk_id, job_id in session.execute(query):
         views.setdefault(
             row.id,
             WorkerView(

@@ -44,7 +44,9 @@ def take_in(store: BlobStore, asset_id: str, max_bytes: int) -> Blob:
     try:
         blob = store.digest(settled)
         if not 0 < blob.size_bytes <= max_bytes:
-            raise Rejected("asset_too_large", f"the uploaded file has {blob.size_bytes} bytes; the limit is {max_bytes}")
+            raise Rejected(
+                "asset_too_large", f"the uploaded file has {blob.size_bytes} bytes; the limit is {max_bytes}"
+            )
         key = keys.input(blob.sha256)
         store.copy(settled, key)
     finally:
