@@ -21,6 +21,7 @@ from farm.media.frame import PictureFormat
 
 _CELL = SIDE // 56  # crop pixels to a cell of the membrane
 _ROUNDS = 6  # smoothing rounds at each level of the membrane
+_STRIP = 2**16  # luma samples
 
 
 def paste(
@@ -75,10 +76,13 @@ def mask(
 
 
 def _parts(region: Shapes, planes: PlanesBatch) -> list[tuple[list[int], Window]]:
-    """Which faces are mixed in together and where: each alone on a CPU, all in one window on a GPU if that fits."""
+    """Which faces are mixed in together and where: all in one window on a GPU if that fits; on a CPU each alone, in
+    strips whose intermediate values stay in its cache."""
     found = [(i, window(region, i, planes.picture)) for i in range(len(region.reach_BN))]
     alone = [([i], part) for i, part in found if part is not None]
-    if planes.device.type == "cpu" or len(alone) < 2:
+    if planes.device.type == "cpu":
+        return [(members, strip) for members, part in alone for strip in part.strips(_STRIP)]
+    if len(alone) < 2:
         return alone
     union = alone[0][1]
     for _, part in alone[1:]:

@@ -58,6 +58,12 @@ class Window:
     def area(self) -> int:
         return (self.right - self.left) * (self.bottom - self.top)
 
+    def strips(self, area: int) -> list[Window]:
+        """The window cut across into strips of about that many samples, an even number of rows each."""
+        rows = max(2, area // (self.right - self.left) // 2 * 2)
+        tops = range(self.top, self.bottom, rows)
+        return [Window(self.left, top, self.right, min(top + rows, self.bottom)) for top in tops]
+
 
 @dataclass(frozen=True)
 class Shapes:

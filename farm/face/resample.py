@@ -176,16 +176,13 @@ def _cells(source_BHW: torch.Tensor, group: _Group, first: NDArray[np.int_], las
     columns, rows = group.cell
     if rows == columns == 1:
         return samples.float()
-    if not samples.is_floating_point():
-        samples = samples.int() if rows > 30 else samples.short()  # 30 * 1023 < 2^15
-    total = samples[:, 0::rows]
+    exact = None if samples.is_floating_point() else torch.int32 if rows > 30 else torch.int16  # 30 * 1023 < 2^15
+    total = samples[:, 0::rows].to(exact or samples.dtype, copy=True)
     for i in range(1, rows):
-        total = total + samples[:, i::rows]
-    if not total.is_floating_point():
-        total = total.int()
-    sums = total[:, :, 0::columns]
+        total += samples[:, i::rows]
+    sums = total[:, :, 0::columns].to(torch.int32 if exact else total.dtype, copy=True)
     for i in range(1, columns):
-        sums = sums + total[:, :, i::columns]
+        sums += total[:, :, i::columns]
     return sums.float() * (1 / (rows * columns))
 
 
@@ -198,7 +195,7 @@ def _blur(cells_GCHW: torch.Tensor, taps_GR: torch.Tensor, dim: int) -> torch.Te
     out = cells_GCHW.narrow(dim, radius, size) * weight[:, 0]
     for r in range(1, radius + 1):
         pair = cells_GCHW.narrow(dim, radius - r, size) + cells_GCHW.narrow(dim, radius + r, size)
-        out = out + pair * weight[:, r]
+        out += pair.mul_(weight[:, r])
     return out
 
 
@@ -215,17 +212,22 @@ def _gather(
     index = index.view(frames, 1, -1).expand(frames, channels, -1)
     flat = cells_GCHW.reshape(frames, channels, -1)
     shape = (frames, channels, *column_Ghw.shape[1:])
-    out = None
+    lines = []
     for j, weight_y in enumerate(weights_y):
-        line = None
+        values = []
         for i, weight_x in enumerate(weights_x):
-            value = flat.gather(2, index + (j * stride + i)).view(shape) * weight_x[:, None]
-            line = value if line is None else line + value
-        assert line is not None
-        line = line * weight_y[:, None]
-        out = line if out is None else out + line
-    assert out is not None
-    return out
+            start = j * stride + i
+            value = flat.narrow(2, start, flat.shape[2] - start).gather(2, index)
+            values.append(value.view(shape).mul_(weight_x[:, None]))
+        lines.append(_added(values).mul_(weight_y[:, None]))
+    return _added(lines)
+
+
+def _added(terms: list[torch.Tensor]) -> torch.Tensor:
+    """Their sum in order, written over the first."""
+    for term in terms[1:]:
+        terms[0] += term
+    return terms[0]
 
 
 def _weights(part: torch.Tensor, cubic: bool) -> list[torch.Tensor]:
