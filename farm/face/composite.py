@@ -8,19 +8,22 @@ resampled to the luma and the chroma grid each, and mixed in by the mask.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.face.align import SIDE, scaled
-from farm.face.mask import MaskBatch, Shapes, Window, falloff, field, masks, shapes, window
+from farm.face.mask import MaskBatch, Shapes, Window, falloff, field, linear, masks, places, shapes, window
 from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
-from farm.face.resample import GENERATED, apply, chain, invert, sample, warp
+from farm.face.resample import GENERATED, antialiased, apply, chain, invert, sample, steps
 from farm.media.frame import PictureFormat
 
 _CELL = SIDE // 56  # crop pixels to a cell of the membrane
 _ROUNDS = 6  # smoothing rounds at each level of the membrane
+_LUMA_TIMES, _CHROMA_TIMES = 3, 2  # enlargement of the square before linear interpolation
 _STRIP = 2**16  # luma samples
 
 
@@ -42,10 +45,10 @@ def paste(
     if not faces:
         return out
     region = shapes(crop_from_frame_B23[faces], points_BK2[faces], planes.device)
-    patch = _matched(_take(planes, faces), generated_B3SS[faces].float() * 0.5 + 0.5, region)
-    code = codes_from_rgb(patch, planes.picture)
+    matched = _matched(_take(planes, faces), generated_B3SS[faces].float() * 0.5 + 0.5, region)
+    patch = _patch(matched, region.crop_from_frame_B23, planes.picture)
     for members, part in _parts(region, planes):
-        _mix(out, [faces[i] for i in members], code[members], region.take(members), part)
+        _mix(out, [faces[i] for i in members], patch.take(members), region.take(members), part)
     return out
 
 
@@ -92,35 +95,53 @@ def _parts(region: Shapes, planes: PlanesBatch) -> list[tuple[list[int], Window]
     return [([i for members, _ in alone for i in members], union)]
 
 
-def _mix(out: PlanesBatch, frames: list[int], code_G3SS: torch.Tensor, region: Shapes, part: Window) -> None:
+def _mix(out: PlanesBatch, frames: list[int], patch: _Patch, region: Shapes, part: Window) -> None:
     """Writes one window of the given frames of `out`."""
     picture = out.picture
     luma, chroma = masks(region, part, picture)
-    crop_from_frame = scaled(region.crop_from_frame_B23, code_G3SS.shape[-1])
-    y_Ghw, u_Ghw, v_Ghw = code_G3SS.unbind(1)
-    to_chroma = invert(chroma_from_luma(picture))
-    for samples, sources, share, source_from_out, step_x, step_y in (
-        ((out.y_BHW,), (y_Ghw,), luma, crop_from_frame, 0, 0),
-        (
-            (out.u_Bhw, out.v_Bhw),
-            (u_Ghw, v_Ghw),
-            chroma,
-            chain(crop_from_frame, to_chroma),
-            picture.chroma_x,
-            picture.chroma_y,
-        ),
+    crop_from_chroma = chain(region.crop_from_frame_B23, invert(chroma_from_luma(picture)))
+    for planes, source, share, crop_from_out, step_x, step_y in (
+        ((out.y_BHW,), patch.luma_B1RR, luma, region.crop_from_frame_B23, 0, 0),
+        ((out.u_Bhw, out.v_Bhw), patch.chroma_B2rr, chroma, crop_from_chroma, picture.chroma_x, picture.chroma_y),
     ):
         inside = _slices(part, step_x, step_y)
-        rows, columns = samples[0][(0, *inside)].shape  # an odd picture ends before its window
-        share = share[:, :rows, :columns]
-        left, top = inside[1].start, inside[0].start
-        new = warp(sources, source_from_out, rows, columns, left=left, top=top, variance=GENERATED)
-        for channel, plane in enumerate(samples):
+        rows, columns = planes[0][(0, *inside)].shape  # an odd picture ends before its window
+        new = linear(source, places(crop_from_out, inside[1].start, inside[0].start, rows, columns, out.device))
+        for channel, plane in enumerate(planes):
             for i, frame in enumerate(frames):
                 old = plane[(frame, *inside)]
-                mixed = old + share[i] * (new[i, channel] - old)
-                mixed = (mixed + 0.5).floor().clamp(0, codes(picture).peak).to(old.dtype)
-                old.copy_(torch.where(share[i] > 0, mixed, old))
+                weight = share[i, :rows, :columns]
+                mixed = (new[i, channel] - old).mul_(weight).add_(old).add_(0.5).floor_()
+                mixed = mixed.clamp_(0, codes(picture).peak).to(old.dtype)
+                old.copy_(torch.where(weight > 0, mixed, old))
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """Generated faces as code values, smoothed for the grids of luma and chroma where these are coarser than the
+    square, and enlarged so that linear interpolation of them comes close to a cubic one of the square itself."""
+
+    luma_B1RR: torch.Tensor
+    chroma_B2rr: torch.Tensor
+
+    def take(self, faces: list[int]) -> _Patch:
+        if len(faces) == len(self.luma_B1RR):
+            return self
+        return _Patch(self.luma_B1RR[faces], self.chroma_B2rr[faces])
+
+
+def _patch(rgb_B3SS: torch.Tensor, crop_from_frame_B23: NDArray[np.float64], picture: PictureFormat) -> _Patch:
+    size = rgb_B3SS.shape[-1]
+    code = codes_from_rgb(rgb_B3SS, picture)
+    from_luma = scaled(crop_from_frame_B23, size)
+    from_chroma = chain(from_luma, invert(chroma_from_luma(picture)))
+
+    def enlarged(channels: torch.Tensor, source_from_out: NDArray[np.float64], times: int) -> torch.Tensor:
+        channels = antialiased(channels, steps(source_from_out), GENERATED)
+        # Only with antialias is torch's bicubic the one that keeps ramps straight (a = -0.5); there is nothing to blur.
+        return F.interpolate(channels, size=(times * size, times * size), mode="bicubic", antialias=True)
+
+    return _Patch(enlarged(code[:, :1], from_luma, _LUMA_TIMES), enlarged(code[:, 1:], from_chroma, _CHROMA_TIMES))
 
 
 def _slices(part: Window, step_x: int, step_y: int) -> tuple[slice, slice]:
@@ -136,9 +157,9 @@ def _take(planes: PlanesBatch, frames: list[int]) -> PlanesBatch:
 def _matched(planes: PlanesBatch, generated_B3SS: torch.Tensor, region: Shapes) -> torch.Tensor:
     """The generated squares (R'G'B' in [0, 1]) with their colours led to the source's along the mask's border."""
     size = generated_B3SS.shape[-1]
-    crop_from_frame = scaled(region.crop_from_frame_B23, size)
-    source = sample(planes, crop_from_frame, size, size, clamp=False)
-    cells = max(1, size // max(1, round(size * _CELL / SIDE)))
+    cells = min(size, SIDE // _CELL)
+    half_cells = scaled(region.crop_from_frame_B23, 2 * cells)
+    source = sample(planes, half_cells, 2 * cells, 2 * cells, clamp=False, variance=GENERATED)
     source_B3cc, rough_B3cc = (F.adaptive_avg_pool2d(x, cells) for x in (source, generated_B3SS))
     outside = field(region.reach_BN, cells, planes.device)
     border = (1 - falloff(outside)) * (outside < 2.0)
@@ -206,12 +227,5 @@ def _spread(values_BChw: torch.Tensor, weights_B1hw: torch.Tensor) -> torch.Tens
         value = mass / weight.clamp(min=1e-6)
         out = F.interpolate(out, size=mass.shape[-2:], mode="bilinear", align_corners=False)
         for _ in range(_ROUNDS):
-            out = value * known + _neighbours(out) * (1 - known)
+            out = value * known + F.avg_pool2d(out, 3, 1, 1, count_include_pad=False) * (1 - known)
     return out
-
-
-def _neighbours(values_BChw: torch.Tensor) -> torch.Tensor:
-    """Binomial 3x3 mean, edges repeated."""
-    x = F.pad(values_BChw, (1, 1, 1, 1), mode="replicate")
-    x = x[..., 1:-1] * 0.5 + (x[..., :-2] + x[..., 2:]) * 0.25
-    return x[..., 1:-1, :] * 0.5 + (x[..., :-2, :] + x[..., 2:, :]) * 0.25

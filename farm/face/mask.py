@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from farm.face.align import SIDE, scaled
+from farm.face.align import SIDE
 from farm.face.points import FACE_OVAL
-from farm.face.resample import apply, invert, warp
+from farm.face.resample import apply, chain, invert
 from farm.media.frame import PictureFormat
 
 FEATHER = 20.0
@@ -127,24 +128,34 @@ def window(shapes: Shapes, frame: int, picture: PictureFormat) -> Window | None:
 
 def masks(shapes: Shapes, part: Window, picture: PictureFormat) -> tuple[torch.Tensor, torch.Tensor]:
     """Luma and chroma masks of a window: (B, h, w) each. A chroma sample has the mean of the luma around its site."""
-    grid_from_frame = scaled(shapes.crop_from_frame_B23, _GRID)
     # One column more on the left: a chroma sample sited left reaches to it.
-    wide = warp(
-        (shapes.field_BGG,),
-        grid_from_frame,
-        part.bottom - part.top,
-        part.right - part.left + 1,
-        left=part.left - 1,
-        top=part.top,
-        cubic=False,
-    )
-    wide = falloff(wide[:, 0])
+    height, width = part.bottom - part.top, part.right - part.left + 1
+    grid = places(shapes.crop_from_frame_B23, part.left - 1, part.top, height, width, shapes.field_BGG.device)
+    wide = falloff(linear(shapes.field_BGG[:, None], grid)[:, 0])
     luma = chroma = wide[:, :, 1:]
     if picture.chroma_x:
         chroma = wide[:, :, 1:-1:2] * 0.5 + (wide[:, :, 0:-1:2] + wide[:, :, 2::2]) * 0.25
     if picture.chroma_y:
         chroma = (chroma[:, 0::2] + chroma[:, 1::2]) * 0.5
     return luma, chroma
+
+
+def places(
+    crop_from_out_B23: NDArray[np.float64], left: int, top: int, height: int, width: int, device: torch.device
+) -> torch.Tensor:
+    """Where a window's samples lie in the square, as `grid_sample` has it (-1 and 1 are its edges): (B, h, w, 2)."""
+    unit = chain(np.array([[2 / SIDE, 0, 1 / SIDE - 1], [0, 2 / SIDE, 1 / SIDE - 1]]), crop_from_out_B23)
+    x = torch.arange(left, left + width, dtype=torch.float64, device=device)
+    y = torch.arange(top, top + height, dtype=torch.float64, device=device).view(-1, 1)
+    a = torch.from_numpy(unit).to(device).view(-1, 2, 3, 1, 1)
+    out = torch.empty(len(unit), height, width, 2, device=device)
+    for axis in (0, 1):
+        torch.add((a[:, axis, 0] * x), (a[:, axis, 1] * y + a[:, axis, 2]), out=out[..., axis])
+    return out
+
+
+def linear(pictures_BCSS: torch.Tensor, places_Bhw2: torch.Tensor) -> torch.Tensor:
+    return F.grid_sample(pictures_BCSS, places_Bhw2, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _directions() -> NDArray[np.float64]:

@@ -43,7 +43,13 @@ def apply(transform_B23: NDArray[np.float64], points_BK2: NDArray[np.float64]) -
 
 
 def sample(
-    planes: PlanesBatch, out_from_frame_B23: NDArray[np.float64], height: int, width: int, *, clamp: bool = True
+    planes: PlanesBatch,
+    out_from_frame_B23: NDArray[np.float64],
+    height: int,
+    width: int,
+    *,
+    clamp: bool = True,
+    variance: float = CAMERA,
 ) -> torch.Tensor:
     """R'G'B' of any patch of the frames: (B, 3, height, width) float32 in [0, 1] (beyond too when not clamped).
 
@@ -52,8 +58,8 @@ def sample(
     """
     frame_from_out = invert(out_from_frame_B23)
     chroma_from_out = chain(chroma_from_luma(planes.picture), frame_from_out)
-    y = warp((planes.y_BHW,), frame_from_out, height, width)
-    uv = warp((planes.u_Bhw, planes.v_Bhw), chroma_from_out, height, width)
+    y = warp((planes.y_BHW,), frame_from_out, height, width, variance=variance)
+    uv = warp((planes.u_Bhw, planes.v_Bhw), chroma_from_out, height, width, variance=variance)
     out = rgb_from_codes(y[:, 0], uv[:, 0], uv[:, 1], planes.picture)
     return out.clamp(0, 1) if clamp else out
 
@@ -84,20 +90,19 @@ def warp(
     *,
     left: int = 0,
     top: int = 0,
-    cubic: bool = True,
     variance: float = CAMERA,
 ) -> torch.Tensor:
     """Samples C sources of one grid, (B, H, W) each, integer or float, at the pixels of an output window.
 
     Output pixel (row i, column j) lies at out coordinates (left + j, top + i). Returns (B, C, height, width) float32.
-    cubic: Keys' cubic (a = -0.5), else linear. Beyond a source its edge samples repeat.
+    Keys' cubic (a = -0.5); beyond a source its edge samples repeat.
     """
-    steps = np.sqrt((source_from_out_B23[..., :2] ** 2).sum(-1))  # B 2: source samples to an output sample, x and y
-    cells = np.maximum(1, np.floor(steps / 2 + 1e-9)).astype(int)
-    out = torch.empty((len(steps), len(sources), height, width), dtype=torch.float32, device=sources[0].device)
+    steps_B2 = steps(source_from_out_B23)
+    cells = np.maximum(1, np.floor(steps_B2 / 2 + 1e-9)).astype(int)
+    out = torch.empty((len(steps_B2), len(sources), height, width), dtype=torch.float32, device=sources[0].device)
     for group in _groups(cells, together=sources[0].device.type != "cpu"):
         transform = source_from_out_B23[group.frames]
-        done = _warp_group(sources, group, transform, steps[group.frames], (height, width, left, top), cubic, variance)
+        done = _warp_group(sources, group, transform, steps_B2[group.frames], (height, width, left, top), variance)
         if len(group.frames) == len(out):
             return done
         out[group.frames] = done
@@ -120,7 +125,6 @@ def _warp_group(
     source_from_out_G23: NDArray[np.float64],
     steps_G2: NDArray[np.float64],
     window: tuple[int, int, int, int],
-    cubic: bool,
     variance: float,
 ) -> torch.Tensor:
     height, width, left, top = window
@@ -148,7 +152,26 @@ def _warp_group(
     y = torch.arange(top, top + height, dtype=torch.float64, device=device).view(-1, 1)
     column = a[:, 0, 0] * x + (a[:, 0, 1] * y + a[:, 0, 2])
     row = a[:, 1, 0] * x + (a[:, 1, 1] * y + a[:, 1, 2])
-    return _gather(cells, column, row, (int(first[0]), int(first[1])), cubic)
+    return _gather(cells, column, row, (int(first[0]), int(first[1])))
+
+
+def antialiased(pictures_BCHW: torch.Tensor, steps_B2: NDArray[np.float64], variance: float) -> torch.Tensor:
+    """The pictures smoothed, each for sampling at every steps_B2-th (x, y) sample of it; edges repeat."""
+    left_over = variance * np.maximum(0.0, steps_B2**2 - 1)
+    for axis, dim in ((0, 3), (1, 2)):
+        taps = _gaussian(left_over[:, axis])
+        radius = taps.shape[1] - 1
+        if radius:
+            size = pictures_BCHW.shape[dim]
+            wanted = torch.arange(-radius, size + radius, device=pictures_BCHW.device).clamp(0, size - 1)
+            padded = pictures_BCHW.index_select(dim, wanted)
+            pictures_BCHW = _blur(padded, torch.from_numpy(taps).to(padded.device), dim)
+    return pictures_BCHW
+
+
+def steps(source_from_out_B23: NDArray[np.float64]) -> NDArray[np.float64]:
+    """B 2: source samples to one output sample, along the source's x and y."""
+    return np.sqrt((source_from_out_B23[..., :2] ** 2).sum(-1))
 
 
 def _gaussian(variance_G: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -200,15 +223,14 @@ def _blur(cells_GCHW: torch.Tensor, taps_GR: torch.Tensor, dim: int) -> torch.Te
 
 
 def _gather(
-    cells_GCHW: torch.Tensor, column_Ghw: torch.Tensor, row_Ghw: torch.Tensor, first: tuple[int, int], cubic: bool
+    cells_GCHW: torch.Tensor, column_Ghw: torch.Tensor, row_Ghw: torch.Tensor, first: tuple[int, int]
 ) -> torch.Tensor:
     """Interpolates at absolute cell coordinates; cells start at `first` (x, y)."""
     (frames, channels), stride = cells_GCHW.shape[:2], cells_GCHW.shape[3]
     low_x, low_y = column_Ghw.floor(), row_Ghw.floor()
-    weights_x = _weights((column_Ghw - low_x).float(), cubic)
-    weights_y = _weights((row_Ghw - low_y).float(), cubic)
-    before = 1 if cubic else 0
-    index = (low_y.long() - (first[1] + before)) * stride + (low_x.long() - (first[0] + before))
+    weights_x = _weights((column_Ghw - low_x).float())
+    weights_y = _weights((row_Ghw - low_y).float())
+    index = (low_y.long() - (first[1] + 1)) * stride + (low_x.long() - (first[0] + 1))
     index = index.view(frames, 1, -1).expand(frames, channels, -1)
     flat = cells_GCHW.reshape(frames, channels, -1)
     shape = (frames, channels, *column_Ghw.shape[1:])
@@ -230,9 +252,8 @@ def _added(terms: list[torch.Tensor]) -> torch.Tensor:
     return terms[0]
 
 
-def _weights(part: torch.Tensor, cubic: bool) -> list[torch.Tensor]:
-    if not cubic:
-        return [1 - part, part]
+def _weights(part: torch.Tensor) -> list[torch.Tensor]:
+    """Keys' cubic (a = -0.5) of the four neighbours."""
     return [
         ((1 - 0.5 * part) * part - 0.5) * part,
         (1.5 * part - 2.5) * part * part + 1,
