@@ -95,7 +95,7 @@ class EmbeddedFarm:
         environment |= {"DUBFARM_API_HOST": self._host, "DUBFARM_API_PORT": str(port)}
         self._say("starting the API")
         self._app("api", ["-m", "api"], environment, ((signal.SIGTERM, 10.0),))
-        self._app("control", ["-m", "workers", "--control"], environment, ((signal.SIGTERM, 10.0),))
+        self._app("control", ["-m", "workers", "--control", "--beat"], environment, ((signal.SIGTERM, 10.0),))
         for number in range(1, self._workers + 1):
             self._app(f"worker-{number}", ["-m", "workers"], self._for_worker(environment, number), WORKER_STOP)
         self._watch = threading.Thread(target=self._supervisor.watch, name="supervisor", daemon=True)
@@ -192,6 +192,7 @@ class EmbeddedFarm:
         shares = {
             "OMP_NUM_THREADS": str(threads),
             "DUBFARM_WORKER_THREADS": str(threads),
+            "DUBFARM_WORKER_MEMORY_BYTES": str(_memory_bytes() * 4 // 5 // self._workers),
             "DUBFARM_WORKER_CACHE_DIR": str(self.data_dir / "cache" / f"worker-{number}"),
         }
         return {**shares, **environment}  # what the user says himself wins
@@ -228,6 +229,10 @@ def _hold(data_dir: Path) -> IO[bytes]:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _is_free(host: str, port: int) -> bool:
