@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from farm.cli.app import run
+from farm.embedded import process
 
 IMPORTS = """
 import sys
 from farm.cli.app import run
+from farm.embedded import process
 assert run(["--help"]) == 0
 heavy = {"torch", "av", "sqlalchemy", "celery", "numpy", "boto3"} & set(sys.modules)
 assert not heavy, heavy
@@ -115,3 +117,13 @@ def test_doctor_tells_every_check(capsys: pytest.CaptureFixture[str]) -> None:
         c["check"] for c in told["checks"]
     }
     assert told["ok"] == all(check["status"] != "fail" for check in told["checks"])
+
+
+def test_doctor_fails_on_services_that_do_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BROKER_URL", f"redis://127.0.0.1:{process.free_port()}/0")
+    assert run(["doctor", "--json"]) == 5
+    checks = {check["check"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["BROKER_URL"]["status"] == "fail"
+    assert "BROKER_URL" in checks["BROKER_URL"]["fix"]
