@@ -166,8 +166,11 @@ def asset_ids(spec: JobSpec) -> tuple[str, ...]:
 
 def asset_blobs(session: Session, tenant_id: str, ids: Iterable[str]) -> Mapping[str, Blob]:
     """The bytes of those of a tenant's assets that are ready."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
     query = select(AssetRow.id, AssetRow.blob_key, AssetRow.size_bytes, AssetRow.sha256).where(
-        AssetRow.tenant_id == tenant_id, AssetRow.id.in_(list(ids)), AssetRow.status == AssetStatus.READY
+        AssetRow.tenant_id == tenant_id, AssetRow.id.in_(wanted), AssetRow.status == AssetStatus.READY
     )
     return {row.id: Blob(row.blob_key, row.size_bytes, row.sha256) for row in session.execute(query)}
 

@@ -1,0 +1,269 @@
+"""What the front desk does: submissions, assets, keys, versions, workers, queues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from farm.db import assets as asset_rows
+from farm.db import batches, jobs
+from farm.db import versions as version_rows
+from farm.db import workers as worker_rows
+from farm.domain.asset import AssetStatus
+from farm.domain.batch import BatchSpec
+from farm.domain.chunk import Work
+from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
+from farm.domain.job import FaceChoice, FaceSetting, Kind, OutputSetting
+from farm.domain.tenant import Scope
+from farm.errors import Rejected
+from farm.flow import assets, estimate, keys, release, submit, versions, workers
+from farm.flow.workers import WorkerFacts
+from farm.storage import keys as object_keys
+from farm.storage.blobs import BlobStore
+from tests.small_farm import LIMITS, Fleet, items
+
+
+def test_every_problem_of_a_submission_is_told_at_once(fleet: Fleet) -> None:
+    with fleet.database.transaction() as session:
+        pending = assets.create(session, fleet.tenant).id
+    video = FactorSetting(Drive.VIDEO, (Driver(Media(uri="ftp://x/y")),))
+    blend = FactorSetting(Drive.BLEND, (Driver(Media(uri="https://10.0.0.1/x")), Driver(Media(asset_id="ast_none"))))
+    one, two, three = items(3)
+    spec = BatchSpec(
+        items=(
+            replace(one, source=Media(uri="http://example.com/x"), voice=Media(asset_id=pending)),
+            replace(two, custom_id=one.custom_id, kind=Kind.ANIMATE, source=Media(uri="s3://other/key")),
+            replace(
+                three,
+                factors=Factors(gaze=video, blink=video, expression=blend, pose=FactorSetting(Drive.AUDIO)),
+                face=FaceSetting(FaceChoice.REFERENCE, reference=Media(uri="https://user:pw@example.com/")),
+                output=OutputSetting(destination="https://example.com/out.mp4"),
+            ),
+        ),
+        model="nobody",
+        deadline=datetime.now(UTC) - timedelta(days=1),
+    )
+    with fleet.database.transaction() as session:
+        found = {(p.pointer, p.code) for p in submit.check(session, fleet.tenant, spec, LIMITS)}
+        with pytest.raises(Rejected) as refused:
+            submit.submit(session, fleet.tenant, spec, LIMITS)
+    assert (
+        found
+        == {(p.pointer, p.code) for p in refused.value.problems}
+        == {
+            ("/model", "model_not_found"),
+            ("/deadline", "deadline_passed"),
+            ("/items/0/video/uri", "uri_scheme_refused"),
+            ("/items/0/audio/asset_id", "asset_not_ready"),
+            ("/items/1/custom_id", "custom_id_repeated"),
+            ("/items/1/image/uri", "uri_bucket_refused"),
+            ("/items/2/factors/pose", "factor_drive"),
+            ("/items/2/factors/eye/video/uri", "uri_scheme_refused"),
+            ("/items/2/factors/expression/blend/0/video/uri", "uri_host_refused"),
+            ("/items/2/factors/expression/blend/1/video/asset_id", "asset_not_found"),
+            ("/items/2/face/reference/uri", "uri_credentials_refused"),
+            ("/items/2/output/destination", "destination_refused"),
+        }
+    )
+    assert fleet.sql("select count(*) from batches") == [(0,)]
+
+
+def test_empty_batch_is_refused(fleet: Fleet) -> None:
+    with fleet.database.transaction() as session:
+        assert [p.code for p in submit.check(session, fleet.tenant, BatchSpec(()), LIMITS)] == ["item_count"]
+
+
+def test_submission_keeps_what_was_asked_and_pins_the_version(fleet: Fleet) -> None:
+    batch = fleet.submit(2, name="night shift", priority=7, metadata={"reel": "3"})
+    assert (batch.name, batch.priority, batch.metadata, batch.model) == ("night shift", 7, {"reel": "3"}, "champion")
+    with fleet.database.transaction() as session:
+        newer = versions.register(session, name="v2", bundle_key="b", bundle_sha256="ee", manifest={"trained": True})
+        versions.promote(session, "champion", newer.id, actor="test")
+    order = fleet.claim()
+    assert order is not None
+    assert order.version_id == batch.version_id == fleet.version
+    assert order.spec == items(1)[0]
+    assert fleet.submit().version_id == newer.id
+
+
+def test_ten_thousand_items(fleet: Fleet) -> None:
+    batch = fleet.submit(10_000)
+    assert batch.counts.total == batch.counts.queued == 10_000
+    order = fleet.claim()
+    assert order is not None
+    assert order.spec.custom_id == "item-0"
+    with fleet.database.transaction() as session:
+        last = jobs.page(session, fleet.tenant, batch.id, page_size=2, cursor=None)
+        assert [job.custom_id for job in last.items] == ["item-0", "item-1"]
+        following = jobs.page(session, fleet.tenant, batch.id, page_size=2, cursor=last.next_cursor)
+        assert [job.custom_id for job in following.items] == ["item-2", "item-3"]
+        assert last.items[1].waiting_reason == "no live worker listens to queue 'render'"
+        # The claim reads the first entry of its index, whatever is behind it.
+        plan = "\n".join(
+            str(row[0])
+            for row in fleet.sql(
+                "explain select id from chunks where queue = 'render' and status = 'waiting' and not held"
+                " and available_at <= now() order by priority desc, job_number, ordinal limit 1 for update skip locked"
+            )
+        )
+    assert "ix_chunks_claim" in plan
+    assert "Sort" not in plan
+
+
+def test_pages_by_cursor_filter_and_time(fleet: Fleet) -> None:
+    made = [fleet.submit().id for _ in range(5)]
+    with fleet.database.transaction() as session:
+        first = batches.page(session, fleet.tenant, page_size=2)
+        second = batches.page(session, fleet.tenant, page_size=2, cursor=first.next_cursor)
+        third = batches.page(session, fleet.tenant, page_size=2, cursor=second.next_cursor)
+        assert [b.id for page in (first, second, third) for b in page.items] == made[::-1]
+        assert third.next_cursor is None
+        later = datetime.now(UTC) + timedelta(hours=1)
+        assert batches.page(session, fleet.tenant, updated_since=later).items == ()
+        assert batches.page(session, "ten_other").items == ()
+        for cursor in ("nonsense", "", first.next_cursor):
+            with pytest.raises(Rejected, match="cursor_invalid"):
+                jobs.page(session, fleet.tenant, cursor=cursor)
+    fleet.work_off()
+    with fleet.database.transaction() as session:
+        lines = list(jobs.results(session, fleet.tenant, made[0]))
+    assert [(line.custom_id, line.status.value, line.scores) for line in lines] == [
+        ("item-0", "succeeded", {"sync": 0.25})
+    ]
+
+
+def test_assets_are_taken_in_by_content(fleet: Fleet, store: BlobStore) -> None:
+    blobs = []
+    for _ in range(2):
+        with fleet.database.transaction() as session:
+            asset = assets.create(session, fleet.tenant, "take 1.mp4", "video/mp4")
+        assert asset.status is AssetStatus.PENDING
+        with pytest.raises(Rejected, match="asset_bytes_missing"):
+            assets.take_in(store, asset.id, 100)
+        store.put_bytes(b"moving pictures", object_keys.upload(asset.id))
+        blob = assets.take_in(store, asset.id, 100)
+        with fleet.database.transaction() as session:
+            done = assets.complete(session, fleet.tenant, asset.id, blob)
+            assert assets.complete(session, fleet.tenant, asset.id, blob) == done
+            with pytest.raises(Rejected, match="asset_already_complete"):
+                assets.complete(session, fleet.tenant, asset.id, replace(blob, sha256="00"))
+            assert asset_rows.get(session, "ten_other", asset.id) is None
+        blobs.append(done.blob)
+    assert blobs[0] == blobs[1]
+    assert store.get_bytes(blob.key) == b"moving pictures"
+    assert list(store.list("uploads/")) == []
+    store.put_bytes(b"x" * 101, object_keys.upload("ast_big"))
+    with pytest.raises(Rejected, match="asset_too_large"):
+        assets.take_in(store, "ast_big", 100)
+    store.put_bytes(b"", object_keys.upload("ast_empty"))
+    with pytest.raises(Rejected, match="asset_empty"):
+        assets.take_in(store, "ast_empty", 100)
+    spec = BatchSpec((replace(items(1)[0], voice=Media(asset_id=done.id)),))
+    with fleet.database.transaction() as session:
+        submit.submit(session, fleet.tenant, spec, LIMITS)
+    order = fleet.claim()
+    assert order is not None
+    assert order.assets == {done.id: blob}
+
+
+def test_keys_are_shown_once_and_can_be_revoked(fleet: Fleet) -> None:
+    with fleet.database.transaction() as session:
+        key = keys.create(session, fleet.tenant, "ci", [Scope.SUBMIT, Scope.READ])
+        found = keys.verify(session, key.text)
+        assert found is not None
+        assert (found.tenant_id, found.key_id) == (fleet.tenant, key.id)
+        assert found.may(Scope.READ)
+        assert not found.may(Scope.ADMIN)
+        prefix = key.text.split("_")[1]
+        for wrong in (
+            "",
+            "dub",
+            "dub__",
+            key.text + "0",
+            f"dub_{prefix}_",
+            f"dub_{'0' * 12}_{'0' * 64}",
+            "dub_\0_x",
+            "düb_a_b",
+        ):
+            assert keys.verify(session, wrong) is None
+        assert key.text.split("_")[2] not in str(fleet.sql("select * from api_keys"))
+        with pytest.raises(Rejected, match="not_found"):
+            keys.revoke(session, "ten_other", key.id)
+        keys.revoke(session, fleet.tenant, prefix)
+        assert keys.verify(session, key.text) is None
+        assert keys.ensure_tenant(session, "studio") == fleet.tenant
+
+
+def test_aliases_move_and_roll_back(fleet: Fleet) -> None:
+    with fleet.database.transaction() as session:
+        made = [
+            versions.register(session, name=f"n{k}", bundle_key="b", bundle_sha256=str(k), manifest={"licence": "CC0"})
+            for k in range(3)
+        ]
+        assert versions.register(session, name="n0", bundle_key="b", bundle_sha256="0", manifest={}) == made[0]
+        with pytest.raises(Rejected, match="version_name_taken"):
+            versions.register(session, name="n0", bundle_key="b", bundle_sha256="9", manifest={})
+        for version in made:
+            versions.promote(session, "champion", version.id, actor="ada")
+        for text in ("champion", made[2].id, "n2"):
+            assert versions.resolve(session, text) == made[2]
+        assert versions.resolve(session, "n9") is None
+        assert versions.rollback(session, "champion", actor="ada") == made[1]
+        assert versions.rollback(session, "champion", actor="ada") == made[0]
+        versions.promote(session, "champion", made[2].id, actor="ada")
+        assert versions.rollback(session, "champion", actor="ada") == made[0]
+        assert versions.rollback(session, "champion", actor="ada").id == fleet.version
+        with pytest.raises(Rejected, match="nothing_to_roll_back"):
+            versions.rollback(session, "champion", actor="ada")
+        with pytest.raises(Rejected, match="alias_not_found"):
+            versions.rollback(session, "canary", actor="ada")
+        with pytest.raises(Rejected, match="version_not_found"):
+            versions.promote(session, "canary", "ver_none", actor="ada")
+        kinds = [move.kind for move in version_rows.history(session, "champion")]
+    assert kinds[::-1] == ["promote"] * 4 + ["rollback"] * 2 + ["promote"] + ["rollback"] * 2
+
+
+def test_workers_queues_and_wakeups(fleet: Fleet) -> None:
+    with fleet.database.transaction() as session:
+        workers.register(session, WorkerFacts("w1", "host", "cuda:0", ["render"], {"memory_gb": 80}))
+        workers.register(session, WorkerFacts("w2", "host", "cpu", ["render"]))
+        assert release.release(session) == []
+    fleet.submit(20)
+    with fleet.database.transaction() as session:
+        assert release.release(session) == [release.Wakeup("render", 4)]
+        assert estimate.estimate(session, BatchSpec(items(3))).worker_s is None
+    lease = fleet.lease(Work.PLAN)
+    with fleet.database.transaction() as session:
+        assert release.release(session) == [release.Wakeup("render", 3)]
+        first, _ = worker_rows.listed(session)
+        assert (first.chunk_id, first.alive, first.info) == (lease.chunk_id, True, {"memory_gb": 80})
+        (queue,) = worker_rows.queues(session)
+        assert (queue.waiting, queue.leased, queue.workers, queue.delayed, queue.held) == (19, 1, 2, 0, 0)
+        workers.drain(session, "w2")
+        assert not workers.beat(session, "w2")
+        assert workers.beat(session, "w1", version_id=fleet.version, frames_per_s=15.0)
+    assert fleet.claim("w2") is None
+    with fleet.database.transaction() as session:
+        workers.resume(session, "w2")
+        with pytest.raises(Rejected, match="not_found"):
+            workers.drain(session, "w9")
+    assert fleet.claim("w2") is not None
+    fleet.run("update workers set quarantined_until = now() + interval '1 minute' where id = 'w2'")
+    assert fleet.claim("w2") is None
+    with fleet.database.transaction() as session:
+        workers.leave(session, "w2")
+        assert [view.id for view in worker_rows.listed(session)] == ["w1"]
+
+
+def test_estimate_goes_by_what_was_seen(fleet: Fleet) -> None:
+    with fleet.database.transaction() as session:
+        workers.register(session, WorkerFacts("w1", "host", "cpu", ["render"]))
+        workers.beat(session, "w1", frames_per_s=10.0)
+    fleet.submit()
+    fleet.work_off()
+    with fleet.database.transaction() as session:
+        guess = estimate.estimate(session, BatchSpec(items(4)))
+    assert (guess.jobs, guess.frames, guess.worker_s, guess.wait_s, guess.finish_s) == (4, 120, 12.0, 0.0, 12.0)
+    assert "30 frames a job" in guess.basis
