@@ -64,11 +64,11 @@ def create_asset(
         raise errors.ApiProblem("asset_too_large", f"at most {farm.limits.max_bytes} bytes")
 
     def make(session: Session) -> Answer:
-        asset = None
-        if asked.sha256 is not None:
-            asset = stored.find(session, who.tenant_id, asked.sha256)
-        if asset is None:
-            asset = assets.create(session, who.tenant_id, asked.filename, asked.content_type)
+        asset = assets.create(session, who.tenant_id, asked.filename, asked.content_type)
+        # Only the tenant's own bytes are found: a hash is no proof of having them.
+        here = stored.blob_of(session, who.tenant_id, asked.sha256) if asked.sha256 is not None else None
+        if here is not None:
+            asset = assets.complete(session, who.tenant_id, asset.id, here)
         upload = _upload(farm, request, asset, asked) if asset.status is AssetStatus.PENDING else None
         body = AssetAnswer.of(asset, upload).json_dict()
         return Answer(201, body, {"Location": f"/v1/assets/{asset.id}"})

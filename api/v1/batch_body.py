@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -387,12 +386,6 @@ def read(raw: bytes) -> Read:
         jobs = tuple(job for _, job in specs)
         spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, dict(head.metadata))
     return Read(spec, tuple(specs), head.dry_run if head else False, tuple(problems))
-
-
-def late(deadline: datetime | None, now: datetime) -> tuple[Problem, ...]:
-    if deadline is not None and deadline <= now:
-        return (Problem("deadline_past", f"{deadline.isoformat()} is over", "/deadline"),)
-    return ()
 
 
 def _repeated(items: Sequence[Any]) -> list[Problem]:

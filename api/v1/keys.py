@@ -16,7 +16,7 @@ from api.v1.answers import Answer as AnswerBody
 from api.v1.answers import PageAnswer
 from api.v1.batch_body import Strict, Text
 from api.v1.paths import KeyId
-from farm.db import api_keys
+from farm.db import keys as stored
 from farm.db.session import Session
 from farm.domain.tenant import Scope
 from farm.flow import keys
@@ -41,12 +41,12 @@ class KeyAnswer(AnswerBody):
     revoked_at: datetime | None
 
     @staticmethod
-    def of(key: api_keys.ApiKey) -> KeyAnswer:
+    def of(key: stored.KeyRecord) -> KeyAnswer:
         return KeyAnswer(
             id=key.id,
             name=key.name,
             prefix=key.prefix,
-            scopes=sorted(key.scopes),
+            scopes=sorted(Scope(scope) for scope in key.scopes),
             created_at=key.created_at,
             revoked_at=key.revoked_at,
         )
@@ -68,7 +68,7 @@ def create_key(
         nonlocal secret
         new = keys.create(session, who.tenant_id, body.name, body.scopes)
         secret = new.text
-        made = next(key for key in api_keys.listed(session, who.tenant_id) if key.id == new.id)
+        made = next(key for key in stored.listed(session, who.tenant_id) if key.id == new.id)
         return Answer(201, KeyAnswer.of(made).json_dict(), {"Location": f"/v1/keys/{new.id}"})
 
     kept = create_once(farm, who, request, raw, idempotency_key, make)
@@ -86,7 +86,7 @@ def create_key(
 def list_keys(farm: AFarm, who: Admin, page: APage) -> PageAnswer[KeyAnswer]:
     """Newest first; revoked ones stay listed."""
     with farm.transaction() as session:
-        found = api_keys.listed(session, who.tenant_id)
+        found = stored.listed(session, who.tenant_id)[::-1]
     start, stop, following = slice_of(found, page)
     return PageAnswer(data=[KeyAnswer.of(key) for key in found[start:stop]], next_cursor=following)
 
