@@ -6,6 +6,7 @@ import threading
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from farm import log, queue
@@ -27,6 +28,20 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        # Downloads in flight get this long; event streams end by themselves.
+        timeout_graceful_shutdown=10,
+    )
+
+
 def main() -> None:
     log.setup("api")
     farm, inputs, api = FarmSettings(), InputSettings(), ApiSettings()
@@ -43,17 +58,7 @@ def main() -> None:
         public_url=api.public_url,
         stopping=stopping,
     )
-    config = uvicorn.Config(
-        app,
-        host=api.host,
-        port=api.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Downloads in flight get this long; event streams end by themselves.
-        timeout_graceful_shutdown=10,
-    )
-    Server(config, stopping).run()
+    Server(config(app, api.host, api.port), stopping).run()
     database.close()
 
 

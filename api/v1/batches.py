@@ -226,10 +226,13 @@ def batch_events(
         view = batches.get(session, who.tenant_id, batch_id)
         if view is None:
             return None
+        # Frames go on without a change of the job's row, so running jobs are looked at each time.
         changed = jobs.page(session, who.tenant_id, batch_id, updated_since=since, page_size=200)
+        running = jobs.page(session, who.tenant_id, batch_id, status=JobStatus.RUNNING, page_size=100)
+        recent = {job.id: job for job in (*changed.items, *running.items)}
         data: dict[str, Any] = {
             "batch": BatchAnswer.of(view).json_dict(),
-            "jobs": [JobAnswer.of(job).json_dict() for job in changed.items],
+            "jobs": [JobAnswer.of(job).json_dict() for job in recent.values()],
         }
         ended = view.status in (BatchStatus.COMPLETED, BatchStatus.CANCELED)
         return streams.Look(data, ended)

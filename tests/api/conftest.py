@@ -1,0 +1,143 @@
+"""A live API on loopback over the session's real Postgres, with a local folder as object store."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.__main__ import Server, config
+from api.app import create_app
+from farm import queue
+from farm.client import Client
+from farm.db.session import Database, connect
+from farm.domain.limits import InputLimits
+from farm.domain.tenant import Scope
+from farm.flow import keys, versions
+from farm.storage.blobs import BlobStore, open_store
+from tests.api.hands import Hands
+
+
+@dataclass(frozen=True)
+class Api:
+    """`url` of a running server, and the handles that it works with."""
+
+    url: str
+    database: Database
+    store: BlobStore
+    input_root: Path
+    stopping: threading.Event
+
+    def key(self, tenant: str, *scopes: Scope) -> str:
+        with self.database.transaction() as session:
+            tenant_id = keys.ensure_tenant(session, tenant)
+            return keys.create(session, tenant_id, "test", scopes or (Scope.ADMIN,)).text
+
+    def http(self, key: str | None, **headers: str) -> httpx.Client:
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def hands(self) -> Hands:
+        return Hands(self.database, self.store)
+
+
+Starter = Callable[..., Api]
+
+
+@pytest.fixture(scope="session")
+def start_api(
+    database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Api]]:
+    """Start API servers; each has its own store unless one is given, all share the database."""
+    database = connect(database_url)
+    with database.transaction() as session:
+        version = versions.register(
+            session,
+            name="api-tests",
+            bundle_key="bundles/api-tests",
+            bundle_sha256="0" * 64,
+            manifest={"name": "api-tests", "trained": False, "licence": "Apache-2.0", "files": {}},
+        )
+        versions.promote(session, "champion", version.id, actor="tests")
+    celery = queue.celery_app(broker_url)
+    ends: list[Callable[[], None]] = []
+
+    def start(
+        *,
+        broker: str | None = None,
+        max_bytes: int = 1 << 22,
+        body_limit: int | None = None,
+        store: BlobStore | None = None,
+        database_of: Database | None = None,
+    ) -> Api:
+        folder = tmp_path_factory.mktemp("api")
+        inputs = folder / "inputs"
+        inputs.mkdir()
+        blobs = store or open_store((folder / "blobs").as_uri())
+        app_celery = celery if broker is None else queue.celery_app(broker)
+        stopping = threading.Event()
+        limits = InputLimits(
+            schemes=("https", "s3", "file"), file_roots=(inputs,), s3_buckets=("b",), max_bytes=max_bytes
+        )
+        app = create_app(
+            database_of or database,
+            blobs,
+            limits,
+            lambda name, count: queue.send_work(app_celery, name, count),
+            lambda: queue.ping(broker or broker_url),
+            stopping=stopping,
+            **({} if body_limit is None else {"body_limit": body_limit}),
+        )
+        listening = socket.create_server(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = Server(config(app, "127.0.0.1", 0), stopping)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+
+        def end() -> None:
+            stopping.set()
+            server.should_exit = True
+            thread.join()
+            listening.close()
+
+        ends.append(end)
+        return Api(url, database, blobs, inputs, stopping)
+
+    yield start
+    for end in ends:
+        end()
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def api(start_api: Callable[..., Api]) -> Api:
+    return start_api()
+
+
+@pytest.fixture
+def key(api: Api, request: pytest.FixtureRequest) -> str:
+    """An admin key of a tenant of the test's own."""
+    return api.key(f"tenant of {request.node.nodeid}")
+
+
+@pytest.fixture
+def http(api: Api, key: str) -> Iterator[httpx.Client]:
+    with api.http(key) as client:
+        yield client
+
+
+@pytest.fixture
+def client(api: Api, key: str) -> Iterator[Client]:
+    with Client(api.url, key) as client:
+        yield client
+
+
+@pytest.fixture
+def hands(api: Api) -> Hands:
+    return api.hands()
