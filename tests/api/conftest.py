@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import httpx
 import pytest
+import sqlalchemy as sa
+from moto.server import ThreadedMotoServer
 
 from api.__main__ import Server, config
 from api.app import create_app
 from farm import queue
 from farm.client import Client
+from farm.db import migrate
 from farm.db.session import Database, connect
 from farm.domain.limits import InputLimits
 from farm.domain.tenant import Scope
@@ -51,11 +56,41 @@ Starter = Callable[..., Api]
 
 
 @pytest.fixture(scope="session")
+def api_database_url(database_server: str) -> Iterator[str]:
+    """A database of the API tests' own: other tests empty theirs while our servers run."""
+    name = f"dubfarm_api_{secrets.token_hex(4)}"
+    engine = sa.create_engine(database_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    url = sa.engine.make_url(database_server).set(database=name).render_as_string(hide_password=False)
+    migrate.upgrade(url)
+    yield url
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def s3_store() -> Iterator[BlobStore]:
+    """A bucket on an S3 server on loopback."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="farm")
+        yield open_store("s3://farm/prefix", endpoint)
+        server.stop()
+
+
+@pytest.fixture(scope="session")
 def start_api(
-    database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+    api_database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Api]]:
     """Start API servers; each has its own store unless one is given, all share the database."""
-    database = connect(database_url)
+    database = connect(api_database_url)
     with database.transaction() as session:
         version = versions.register(
             session,

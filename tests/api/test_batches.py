@@ -184,9 +184,9 @@ def test_a_refused_request_does_not_use_up_its_key(http: httpx.Client):
     assert http.post("/v1/batches", json={"items": items()}, headers=headers).status_code == 202
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256])
-def test_keys_that_cannot_be(http: httpx.Client, key: str):
-    answer = http.post("/v1/batches", json={"items": items()}, headers={"Idempotency-Key": key})
+@pytest.mark.parametrize("bad", ["", "x" * 256])
+def test_keys_that_cannot_be(http: httpx.Client, bad: str):
+    answer = http.post("/v1/batches", json={"items": items()}, headers={"Idempotency-Key": bad})
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from farm.client import ApiError, Client
+from farm.storage.blobs import BlobStore
 from tests.api.conftest import Api, Starter
 from tests.api.hands import OUTPUT, PREVIEW, Hands
 from tests.api.test_batches import items
@@ -164,7 +165,7 @@ def test_not_yet(client: Client, http: httpx.Client, tmp_path: Path):
         client.download(job.id, tmp_path / "o.mp4")
 
 
-def test_on_an_s3_server(start_api: Starter, s3_store, file: Path, tmp_path: Path):
+def test_on_an_s3_server(start_api: Starter, s3_store: BlobStore, file: Path, tmp_path: Path):
     """Bytes go straight to the store and come straight from it."""
     api = start_api(store=s3_store)
     key = api.key("s3")

@@ -47,13 +47,13 @@ def test_keys_are_made_listed_and_revoked(client: Client, api: Api):
     assert new.secret.startswith(f"dub_{new.key.prefix}_")
     assert new.key.scopes == ("read",)
     assert new.secret not in repr(list(client.keys()))
-    assert new.key.id in {key.id for key in client.keys()}
+    assert new.key.id in [key.id for key in list(client.keys())]
     with Client(api.url, new.secret) as other:
         assert list(other.batches()) == []
         client.revoke_key(new.key.id)
         with pytest.raises(ApiError, match="401 key_invalid"):
             list(other.batches())
-    (revoked,) = (key for key in client.keys() if key.id == new.key.id)
+    (revoked,) = (key for key in list(client.keys()) if key.id == new.key.id)
     assert revoked.revoked_at is not None
     with pytest.raises(ApiError, match="404 not_found"):
         client.revoke_key("key_nobody")
@@ -122,13 +122,13 @@ def test_the_documented_bodies_are_accepted_ones():
     assert read(body.encode()).problems == ()
 
 
-def test_the_process_serves_and_stops_at_sigterm(database_url: str, broker_url: str, tmp_path: Path, api: Api):
+def test_the_process_serves_and_stops_at_sigterm(api_database_url: str, broker_url: str, tmp_path: Path, api: Api):
     """`python -m api` with an open event stream ends at once, and cleanly."""
     key = api.key("a process")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": api_database_url,
         "BROKER_URL": broker_url,
         "STORAGE_URL": (tmp_path / "blobs").as_uri(),
         "DUBFARM_API_PORT": str(port),
