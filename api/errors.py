@@ -179,7 +179,8 @@ def of_rejected(error: Rejected) -> ApiProblem:
     located = [p for p in error.problems if p.pointer]
     if len(error.problems) > 1 or error.code == "invalid":
         return invalid(error.problems)
-    return ApiProblem(error.code, error.detail, problems=located)
+    headers = {"Retry-After": "1"} if error.code in RETRYABLE else None
+    return ApiProblem(error.code, error.detail, problems=located, headers=headers)
 
 
 def _on_http(request: Request, error: Exception) -> Response:

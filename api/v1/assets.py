@@ -18,6 +18,7 @@ from api.v1.paths import AssetId
 from farm.db import assets as stored
 from farm.db.session import Session
 from farm.domain.asset import Asset, AssetStatus
+from farm.domain.order import Blob
 from farm.domain.tenant import Principal
 from farm.errors import Rejected
 from farm.flow import assets
@@ -142,12 +143,24 @@ def _arriving(request: Request) -> Iterator[bytes]:
             yield part
 
 
+def _taken_in(farm: Farm, who: Principal, asset_id: str) -> Blob:
+    try:
+        return assets.take_in(farm.store, asset_id, farm.limits.max_bytes)
+    except Rejected as error:
+        # Another request may have taken the bytes in while this one looked for them.
+        with farm.transaction() as session:
+            asset = _asset(session, who, asset_id)
+        if error.code != "asset_bytes_missing" or asset.blob is None:
+            raise
+        return asset.blob
+
+
 @router.post("/{asset_id}/complete", response_model=AssetAnswer)
 def complete_asset(farm: AFarm, who: Submitter, asset_id: AssetId, body: CompleteBody | None = None) -> AssetAnswer:
     """Say that the bytes are sent: they are hashed and kept. Repeatable."""
     with farm.transaction() as session:
         asset = _asset(session, who, asset_id)
-    blob = asset.blob or assets.take_in(farm.store, asset_id, farm.limits.max_bytes)
+    blob = asset.blob or _taken_in(farm, who, asset_id)
     if body is not None and body.sha256 not in (None, blob.sha256):
         raise errors.ApiProblem("asset_sha256_mismatch", f"the bytes that arrived have SHA-256 {blob.sha256}")
     with farm.transaction() as session:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
+
 from farm.db.session import Database
 from farm.domain.chunk import Failure, Reason, Work
 from farm.domain.ids import new_id
@@ -11,6 +13,7 @@ from farm.domain.job import Phase
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.domain.order import Order, Output, PlanRecord, Progress, Segment
 from farm.domain.span import Span, cut
+from farm.errors import LeaseLost
 from farm.flow import claim, plan, settle, workers
 from farm.flow.workers import WorkerFacts
 from farm.storage import keys
@@ -91,6 +94,11 @@ class Hands:
             with self.database.transaction() as session:
                 settle.succeed(session, lease, segment)
         return order
+
+    def notice_the_end(self, order: Order) -> None:
+        """A heartbeat that learns of a cancel."""
+        with pytest.raises(LeaseLost), self.database.transaction() as session:
+            claim.heartbeat(session, order.lease, Progress(Phase.RENDERING))
 
     def finish(self, job_id: str) -> None:
         order = self.take(job_id)

@@ -65,6 +65,8 @@ def test_an_upload_by_hand(http: httpx.Client):
     assert put.status_code == 204
     wrong = http.post(complete, json={"sha256": "0" * 64})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "asset_sha256_mismatch")
+    assert http.post(complete).json()["code"] == "asset_bytes_missing"
+    http.put(upload["url"], content=b"a" * 70_000 + b"b")
     done = http.post(complete)
     assert (done.status_code, done.json()["status"], done.json()["size_bytes"]) == (200, "ready", 70_001)
     assert done.json()["upload"] is None

@@ -84,7 +84,6 @@ def test_keys(api: Api, http: httpx.Client, key: str):
         for bad in (
             "Basic abc",
             "Bearer",
-            "Bearer ",
             "Bearer dub_x",
             f"Bearer {key}x",
             f"Bearer {key[:-1]}",
