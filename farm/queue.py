@@ -91,7 +91,7 @@ def send_work(app: Celery, queue: str, count: int) -> int:
     try:
         missing = count - _pending(str(app.conf.broker_url), queue)
         for _ in range(missing):
-            app.send_task(WORK_TASK, kwargs={"queue": queue}, queue=queue, retry=False, ignore_result=True)
+            app.send_task(WORK_TASK, queue=queue, retry=False, ignore_result=True)
     except (redis.RedisError, KombuError, OSError) as error:
         _log.warning("wake-ups not sent, the next tick sends them", queue=queue, count=count, error=str(error))
         return 0

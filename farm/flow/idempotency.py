@@ -53,5 +53,5 @@ def finish(session: Session, tenant_id: str, key: str, request: str, answer: Ans
 
 
 def forget(session: Session, older_than_s: float = KEPT_S) -> None:
-    """Drop answers older than promised (24 h or longer); the tick calls it now and then."""
+    """Drop answers older than promised (24 h or longer)."""
     idempotency.forget(session, older_than_s)

@@ -9,7 +9,7 @@ from farm.db.session import Session
 from farm.domain.chunk import Failure, Reason
 from farm.domain.job import JobStatus
 from farm.domain.ripple import WORKING
-from farm.flow import claim, ripple, settle
+from farm.flow import claim, idempotency, ripple, settle
 from farm.flow.ripple import Change
 
 LOST = Failure(Reason.WORKER_LOST, "worker_lost", "the worker was not heard of until its lease ran out")
@@ -24,10 +24,10 @@ class Swept:
     more: bool
 
 
-def sweep(session: Session, limit: int = 100) -> Swept:
-    """Fail attempts whose lease ran out (worker_lost), expire jobs past their deadline. Safe anywhere, at any time.
+def sweep(session: Session, dice: float = 0.5, limit: int = 100) -> Swept:
+    """Fail attempts whose lease ran out (worker_lost), expire jobs past their deadline, forget old idempotent answers.
 
-    Jobs that another verb has locked just now are left for the next sweep.
+    Safe anywhere, at any time. `dice` in [0, 1) spreads the back-off. Jobs that another verb has locked just now are left for the next sweep.
     """
     lost = ledger.expired_leases(session, limit)
     late = ledger.jobs_past_deadline(session, limit)
@@ -42,9 +42,10 @@ def sweep(session: Session, limit: int = 100) -> Swept:
         if job_id not in jobs or not ledger.is_expired(session, chunk_id, token):
             continue
         leases_lost += 1
-        for change in _lose(session, jobs[job_id], chunk_id, token):
+        for change in _lose(session, jobs[job_id], chunk_id, token, dice):
             changes[job_id] = change
     ripple.settle(session, list(changes.values()))
+    idempotency.forget(session)
     expired = sum(change.status is JobStatus.EXPIRED for change in changes.values())
     return Swept(leases_lost, expired, more=max(len(lost), len(late)) == limit)
 
@@ -54,10 +55,10 @@ def _expire(session: Session, job: ledger.JobRecord) -> Change:
     return Change(job, JobStatus.EXPIRED, "the deadline has passed", "deadline_passed", "not finished by its deadline")
 
 
-def _lose(session: Session, job: ledger.JobRecord, chunk_id: str, token: str) -> list[Change]:
+def _lose(session: Session, job: ledger.JobRecord, chunk_id: str, token: str, dice: float) -> list[Change]:
     chunk = ledger.chunk_of_token(session, chunk_id, token)
     if chunk is None:
         return []
     if job.status not in WORKING and job.status is not JobStatus.PAUSED:
         return claim.withdraw(session, job, chunk_id, token)
-    return settle.judge(session, job, chunk, token, LOST, 0.0)[1]
+    return settle.judge(session, job, chunk, token, LOST, dice)[1]
