@@ -27,7 +27,8 @@ class Swept:
 def sweep(session: Session, dice: float = 0.5, limit: int = 100) -> Swept:
     """Fail attempts whose lease ran out (worker_lost), expire jobs past their deadline, forget old idempotent answers.
 
-    Safe anywhere, at any time. `dice` in [0, 1) spreads the back-off. Jobs that another verb has locked just now are left for the next sweep.
+    Safe anywhere, at any time. `dice` in [0, 1) spreads the back-off. Jobs that another verb has locked just now are
+    left for the next sweep.
     """
     lost = ledger.expired_leases(session, limit)
     late = ledger.jobs_past_deadline(session, limit)
