@@ -32,8 +32,7 @@ class Studio:
     """Bundles and appearances stay in memory between works, least recently used first out."""
 
     def __init__(self, setup: Setup) -> None:
-        if setup.threads is not None:
-            torch.set_num_threads(setup.threads)
+        torch.set_num_threads(setup.threads or max(1, (os.cpu_count() or 1) // 2))
         # The same frames give the same bits, whichever chunk they are in and whoever renders it on such a device.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,8 @@ from workers.work import Perform
 
 @dataclass(frozen=True)
 class Setup:
-    """device: auto, cpu, cuda or cuda:N. bundle_bytes: weights kept in memory; one bundle is kept whatever its size."""
+    """device: auto, cpu, cuda or cuda:N. threads: of one network call on a CPU; None means half the cores, for stages
+    run beside each other. bundle_bytes: weights kept in memory; one bundle is kept whatever its size."""
 
     device: str = "auto"
     threads: int | None = None
@@ -20,6 +22,8 @@ class Setup:
 
 def open_studio(setup: Setup) -> Perform:
     """Called in the child."""
+    # Read when torch is loaded. The stages' teams of threads share the cores: spinning ones would starve the others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from workers.studio import Studio
 
     return Studio(setup)

@@ -6,7 +6,8 @@ import random
 
 from celery import Celery
 
-from farm import log, queue
+from farm import log
+from farm import queue as farm_queue
 from farm.db.session import Database
 from farm.flow.release import release
 from farm.flow.sweep import sweep
@@ -16,13 +17,13 @@ logger = log.get(__name__)
 
 
 def add_work(app: Celery, worker: Worker) -> None:
-    @app.task(name=queue.WORK_TASK)
-    def work() -> None:
+    @app.task(name=farm_queue.WORK_TASK)
+    def work(queue: str) -> None:
         worker.work()
 
 
 def add_tick(app: Celery, database: Database) -> None:
-    @app.task(name=queue.TICK_TASK)
+    @app.task(name=farm_queue.TICK_TASK)
     def tick() -> None:
         swept = None
         while swept is None or swept.more:
@@ -31,4 +32,4 @@ def add_tick(app: Celery, database: Database) -> None:
         with database.transaction() as session:
             wakeups = release(session)
         for wakeup in wakeups:
-            queue.send_work(app, wakeup.queue, wakeup.count)
+            farm_queue.send_work(app, wakeup.queue, wakeup.count)
