@@ -95,7 +95,7 @@ def render(
     checked = time.perf_counter()
     check_segment(work.dest, total)
     line.seconds["check"] = time.perf_counter() - checked
-    return Rendered(done, line.seconds, {"faces": float(faces)})
+    return Rendered(done, line.seconds, {"face_found": faces / total})
 
 
 class _Chunk:

@@ -136,7 +136,7 @@ def test_progress_previews_stage_seconds_and_abort(studio: Studio, tiny: BundleF
     (first, *_) = (report for report in reports if isinstance(report, Preview))
     assert first.path.read_bytes().startswith(b"\xff\xd8")
     assert set(result.seconds) == {"decode", "encode_factors", "generate", "composite", "encode", "check"}
-    assert result.scores["faces"] == 30 - (planned.LOST.stop - planned.LOST.start)
+    assert result.scores["face_found"] == (30 - (planned.LOST.stop - planned.LOST.start)) / 30
 
     with pytest.raises(KeyboardInterrupt):
         studio(job.work(Span(0, 30), tmp_path / "aborted"), lambda report: None, after(3, KeyboardInterrupt))
