@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from celery import Celery
 
 from farm import log
@@ -28,7 +26,7 @@ def add_tick(app: Celery, database: Database) -> None:
         swept = None
         while swept is None or swept.more:
             with database.transaction() as session:
-                swept = sweep(session, dice=random.random())
+                swept = sweep(session)
         with database.transaction() as session:
             wakeups = release(session)
         for wakeup in wakeups:
