@@ -26,7 +26,10 @@ FILES: Final[Mapping[str, str]] = MappingProxyType(
     {name: f"{name}_model.pth" for name in ("appearance", "motion", "audio", "generator")}
 )
 IDENTITIES: Final = 5995
-LICENCE: Final = "unstated; ask the authors of PD-FGC (arXiv 2211.14506) before any use beyond research"
+LICENCE: Final = (
+    "the authors' readme (github.com/Dorniwang/PD-FGC-inference) puts the software under CC-BY-4.0 and is silent on "
+    "the weights, which were trained on VoxCeleb2: ask the authors before commercial use"
+)
 WRAPPERS: Final = ("state_dict", "model_state_dict", "params", "g_ema", "net", "model")
 
 
