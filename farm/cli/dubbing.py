@@ -180,7 +180,7 @@ def tell_untrained(client: Client, version_id: str | None) -> bool:
     version = client.version(version_id)
     if not version.trained:
         terminal.warn(
-            f"the model {version.name} is not trained: the mouth it draws is noise. "
+            f"the model {version.name} is not trained: the face it draws is a blur of colours. "
             "Bring weights with: dubfarm models import-official (README.md, 'Official weights')"
         )
     return not version.trained

@@ -55,7 +55,9 @@ class Terminal:
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
         if self.json:
             return
-        table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in headings:
+            table.add_column(heading, overflow="fold")  # ids and paths are there to be copied whole
         count = 0
         for row in rows:
             table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
