@@ -13,9 +13,10 @@ from av.video.frame import VideoFrame
 from farm.domain.media import VideoFacts
 from farm.domain.span import Span
 from farm.errors import Rejected
-from farm.media import index, pixels, source
+from farm.media import index, pixels, source, turn
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import NO_PTS, FrameIndex, Seen
+from farm.media.pixels import Reading
 from farm.media.source import Source
 from farm.media.video_facts import video_facts
 
@@ -42,7 +43,7 @@ class Scan:
             raise Rejected("media_damaged", "no frame of the video can be decoded")
         self._first: VideoFrame | None = first
         self._example = first
-        self._reading = pixels.reading(first, still=self._source.kind.is_image)
+        self._reading = reading(self._source, first)
         self.picture = self._reading.picture
         self._index: FrameIndex | None = None
 
@@ -108,7 +109,7 @@ class Video:
         if first is None:
             self.close()
             raise Rejected("media_damaged", "no frame of the video can be decoded")
-        self._reading = pixels.reading(first, still=self._source.kind.is_image)
+        self._reading = reading(self._source, first)
         self.picture = self._reading.picture
         self._running: Iterator[tuple[int, VideoFrame]] | None = None
         self._next = -1
@@ -210,7 +211,7 @@ def image(path: Path) -> tuple[Frame, PictureFormat]:
             decoded = next(pictures(opened), None)
         if decoded is None:
             raise Rejected("media_damaged", "the picture cannot be decoded")
-        read = pixels.reading(decoded, still=True)
+        read = reading(opened, decoded)
         y, u, v = read.planes(decoded)
         return Frame(0, 0, y, u, v), read.picture
 
@@ -222,6 +223,14 @@ def _open(path: Path) -> Source:
         what = "a still picture" if opened.kind.is_image else "sound only"
         raise Rejected("media_no_video", f"a video is needed here; this is {what}")
     return opened
+
+
+def reading(opened: Source, first: VideoFrame) -> Reading:
+    """How the pictures of an open file are read, by the first one."""
+    if opened.kind.is_image:
+        return pixels.reading(first, turn.of_picture(opened.path), still=True)
+    assert opened.video is not None
+    return pixels.reading(first, turn.of_frame(first, opened.video.codec_context.codec.canonical_name), still=False)
 
 
 def pictures(opened: Source) -> Iterator[VideoFrame]:

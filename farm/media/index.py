@@ -84,7 +84,7 @@ class FrameIndex:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What decoding said of one frame, in the stream's clock; None where it said nothing."""
 

@@ -19,7 +19,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from farm.errors import Rejected
-from farm.media import colors, turn
+from farm.media import colors
 from farm.media.frame import PictureFormat, Plane
 from farm.media.turn import Turn
 
@@ -95,24 +95,26 @@ class Reading:
         )
 
 
-def reading(frame: VideoFrame, *, still: bool) -> Reading:
-    """How to read a stream, by its first decoded picture. `still`: RGB becomes full-range BT.601, as in JPEG files.
+def reading(frame: VideoFrame, how: Turn, *, still: bool) -> Reading:
+    """How to read a stream, by its first decoded picture, turned by `how`.
+
+    `still`: a picture file, where RGB becomes full-range BT.601 and grey has full range, as in JPEG files.
 
     Rejected: media_codec_unsupported for pictures stored from the bottom up (some AVI files).
     """
     source = frame.format
-    if any(plane.line_size <= 0 for plane in frame.planes):
+    if any(plane.line_size < 0 for plane in frame.planes):
         raise Rejected("media_codec_unsupported", "its pictures are stored from the bottom up")
     bits = max((part.bits for part in source.components if not part.is_alpha), default=8)
     depth = 8 if bits <= 8 or source.has_palette else 10
     is_rgb = source.is_rgb or source.has_palette
     grey = len([part for part in source.components if not part.is_alpha]) == 1 and not is_rgb
-    how = turn.of_frame(frame)
     space = int(frame.colorspace)
     matrix = "bt601" if is_rgb and still else colors.matrix(space, frame.width, frame.height)
     if space not in colors.spaces_of(matrix):
         space = colors.MATRIX_SPACES[matrix]
-    full = still if is_rgb else int(frame.color_range) == JPEG or source.name.startswith("yuvj")
+    told = int(frame.color_range) == JPEG or source.name.startswith("yuvj")
+    full = still if is_rgb or (grey and still) else told
     if grey:
         name, x, y = ("gray" if depth == 8 else "gray10le"), 1, 1
     else:

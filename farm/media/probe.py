@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.errors import Rejected
-from farm.media import decode, index, pixels, sniff, source
+from farm.media import decode, index, sniff, source
 from farm.media.index import FrameIndex, Seen
 from farm.media.source import Source
 from farm.media.video_facts import video_facts
@@ -42,12 +42,12 @@ def probe(path: Path, limits: MediaLimits) -> MediaFacts:
             raise Rejected("media_damaged", "the file holds neither video nor audio")
         if opened.video is not None:
             _check_pixels(opened.video, limits)
-        video, audio = _packets(opened)
+        seen, ticks = _packets(opened)
         facts = MediaFacts(
             container=opened.kind.container,
             size_bytes=size,
-            video=_video(opened, opened.video, video, limits) if opened.video else None,
-            audio=_audio(opened.audio, audio) if opened.audio else None,
+            video=_video(opened, opened.video, seen, limits) if opened.video else None,
+            audio=_audio(opened.audio, ticks) if opened.audio else None,
         )
     longest = max(part.duration_s for part in (facts.video, facts.audio) if part is not None)
     if longest > limits.max_duration_s:
@@ -68,16 +68,18 @@ def _check_pixels(stream: VideoStream, limits: MediaLimits) -> None:
         raise Rejected("media_too_many_pixels", detail)
 
 
-def _packets(opened: Source) -> tuple[list[Seen], list[Seen]]:
-    """Timestamps of all packets of the two streams, in the order read."""
-    lists: dict[int, list[Seen]] = {}
+def _packets(opened: Source) -> tuple[list[Seen], tuple[int, int]]:
+    """Timestamps of all video packets in the order read, and the ticks at which the sound starts and ends."""
+    seen: list[Seen] = []
+    start, end = 0, 0
     streams = [stream for stream in (opened.video, opened.audio) if stream is not None]
-    for stream in streams:
-        lists[stream.index] = []
     for packet in source.packets(opened.container, *streams):
-        lists[packet.stream_index].append(Seen(packet.pts, packet.dts, packet.duration, packet.is_keyframe))
-    video, audio = (lists[s.index] if s is not None else [] for s in (opened.video, opened.audio))
-    return video, audio
+        if opened.video is not None and packet.stream_index == opened.video.index:
+            seen.append(Seen(packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+        else:
+            at = end if packet.pts is None else packet.pts
+            start, end = (start if end else at), max(end, at + (packet.duration or 0))
+    return seen, (start, end)
 
 
 def _video(opened: Source, stream: VideoStream, seen: list[Seen], limits: MediaLimits) -> VideoFacts:
@@ -95,19 +97,18 @@ def _video(opened: Source, stream: VideoStream, seen: list[Seen], limits: MediaL
         seen = [Seen(None, s.dts, s.duration, s.is_key) for s in seen]
     elif all(s.pts is not None for s in seen):
         seen = sorted(seen, key=lambda s: s.pts or 0)
-    reading = pixels.reading(frame, still=opened.kind.is_image)
+    reading = decode.reading(fresh, frame)
     return video_facts(stream, frame, reading, index.build(seen, source.time_base(stream), stream.guessed_rate))
 
 
-def _audio(stream: AudioStream, seen: list[Seen]) -> AudioFacts:
+def _audio(stream: AudioStream, ticks: tuple[int, int]) -> AudioFacts:
     context = stream.codec_context
-    ends = [s.pts + (s.duration or 0) for s in seen if s.pts is not None]
-    starts = [s.pts for s in seen if s.pts is not None]
-    ticks = max(ends) - max(0, min(starts)) if ends else sum(s.duration or 0 for s in seen)
+    start, end = ticks
     return AudioFacts(
         codec=context.codec.canonical_name,
         sample_rate_hz=context.sample_rate,
         channels=context.layout.nb_channels,
         layout=source.layout(context),
-        duration_s=max(0, ticks) * source.time_base(stream),
+        # A start below 0 is the encoder's priming, which is not played.
+        duration_s=max(0, end - max(0, start)) * source.time_base(stream),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from farm.domain.span import Span, cut
 from farm.errors import Rejected
-from farm.media import decode, index
+from farm.media import decode, index, probe
 from farm.media.frame import Frame
 from farm.media.index import FrameIndex, Seen
 from tests import media_files
@@ -176,6 +178,49 @@ def test_pictures(tmp_path: Path, suffix: str) -> None:
     frame, picture = decode.image(media_files.image(tmp_path / f"a{suffix}"))
     assert (picture.width, picture.height, media_files.number_of(frame.y)) == (128, 96, 0)
     assert picture.matrix == "bt601"
+
+
+def with_exif(path: Path, orientation: int) -> Path:
+    """A png made by the factory, with an EXIF orientation and a colour profile that has a name."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    profile = chunk(b"iCCP", b"a name\0\0" + zlib.compress(bytes(200)))
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + profile + chunk(b"eXIf", tiff) + data[33:])
+    return path
+
+
+def test_exif_orientations(tmp_path: Path) -> None:
+    plain, _ = decode.image(media_files.image(tmp_path / "plain.png"))
+    upright = {
+        1: plain.y,
+        2: plain.y[:, ::-1],
+        3: plain.y[::-1, ::-1],
+        4: plain.y[::-1],
+        5: plain.y.T,
+        6: np.rot90(plain.y, -1),
+        7: plain.y[::-1, ::-1].T,
+        8: np.rot90(plain.y),
+    }
+    for orientation, shown in upright.items():
+        path = with_exif(media_files.image(tmp_path / "a.png"), orientation)
+        frame, picture = decode.image(path)
+        assert (picture.height, picture.width) == shown.shape
+        assert (frame.y == shown).all(), orientation
+        video = probe.probe(path, probe.MediaLimits(10**9, 60, 10**7)).video
+        assert video is not None
+        assert (video.height, video.width) == shown.shape
+
+
+def test_mirrored_videos(tmp_path: Path) -> None:
+    path = media_files.video(tmp_path / "a.mp4", frames=2)
+    flipped = media_files.ffmpeg("-display_hflip", "-i", str(path), "-c", "copy", dest=tmp_path / "b.mp4")
+    one, two = decode.scan(path), decode.scan(flipped)
+    assert all((a.y == b.y[:, ::-1]).all() for a, b in zip(one, two, strict=True))
+    assert (two.facts.rotation, two.facts.mirrored) == (0, True)
 
 
 def test_alpha_of_a_picture_is_left_out(tmp_path: Path) -> None:
