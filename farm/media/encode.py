@@ -186,10 +186,10 @@ def _encoder(output: OutputSetting, key_every: int, steady: bool) -> tuple[str, 
     crf = str(output.crf)
     if output.video_codec == "h264":
         x264 = f"threads={THREADS}:open-gop=0" + (":force-cfr=1" if steady else "")
-        return "libx264", {"crf": crf, "preset": "medium", "x264-params": x264}, None
+        return "libx264", {"crf": crf, "preset": "fast", "x264-params": x264}, None
     if output.video_codec == "hevc":
         x265 = f"log-level=none:info=0:open-gop=0:frame-threads=2:pools={THREADS}:keyint={key_every}"
-        return "libx265", {"crf": crf, "preset": "fast", "x265-params": x265}, "hvc1"
+        return "libx265", {"crf": crf, "preset": "faster", "x265-params": x265}, "hvc1"
     if output.video_codec == "av1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
         return "libsvtav1", {"crf": crf, "preset": "8", "svtav1-params": f"lp={THREADS}:irefresh-type=2"}, None
