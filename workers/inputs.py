@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +31,20 @@ class Inputs:
         self._folder = folder
         self._store = store
         self._max_bytes = max_bytes
+        self._own = f"work-{socket.gethostname()}-"
         folder.mkdir(parents=True, exist_ok=True)
+        self._remove_left_over()
+
+    def scratch(self) -> Path:
+        """A fresh folder for one work, on the cache's file system, where links to kept files cost nothing."""
+        return Path(tempfile.mkdtemp(prefix=f"{self._own}{os.getpid()}-", dir=self._folder))
+
+    def _remove_left_over(self) -> None:
+        """Scratch folders of this machine's workers that were killed."""
+        for path in self._folder.glob(f"{self._own}*-*"):
+            pid = path.name.removeprefix(self._own).split("-")[0]
+            if pid.isdigit() and not _is_running(int(pid)):
+                shutil.rmtree(path, ignore_errors=True)
 
     def file(self, blob: Blob, scratch: Path, name: str) -> Path:
         """The blob as scratch/name. Raises Transient when the store does not answer or holds other bytes."""
@@ -96,6 +110,16 @@ class Inputs:
                 return
             path.unlink(missing_ok=True)
             total -= size
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid != os.getpid()  # our own number, before we were given it, was somebody else's
 
 
 def _link(path: Path, dest: Path) -> None:

@@ -7,6 +7,7 @@ from celery import Celery
 from farm import log
 from farm import queue as farm_queue
 from farm.db.session import Database
+from farm.errors import Transient
 from farm.flow.release import release
 from farm.flow.sweep import sweep
 from workers.worker import Worker
@@ -16,18 +17,25 @@ logger = log.get(__name__)
 
 def add_work(app: Celery, worker: Worker) -> None:
     @app.task(name=farm_queue.WORK_TASK)
-    def work(queue: str) -> None:
-        worker.work()
+    def work() -> None:
+        try:
+            worker.work()
+        except Transient as error:
+            logger.warning("no chunk claimed, a later wake-up tries again", error=str(error))
 
 
 def add_tick(app: Celery, database: Database) -> None:
     @app.task(name=farm_queue.TICK_TASK)
     def tick() -> None:
-        swept = None
-        while swept is None or swept.more:
+        try:
+            swept = None
+            while swept is None or swept.more:
+                with database.transaction() as session:
+                    swept = sweep(session)
             with database.transaction() as session:
-                swept = sweep(session)
-        with database.transaction() as session:
-            wakeups = release(session)
+                wakeups = release(session)
+        except Transient as error:
+            logger.warning("tick failed, the next one does the same", error=str(error))
+            return
         for wakeup in wakeups:
             farm_queue.send_work(app, wakeup.queue, wakeup.count)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -103,7 +102,7 @@ class Worker:
     def _see_through(self, order: Order) -> None:
         started = time.monotonic()
         logger.info("chunk claimed", work=order.lease.work, span=(order.lease.span.start, order.lease.span.stop))
-        scratch = Path(tempfile.mkdtemp(prefix="dubfarm-"))
+        scratch = self._shop.inputs.scratch()
         beat = Heartbeat(order.lease, self._renew, self._terms.heartbeat_s, Progress(FIRST_PHASE[order.lease.work]))
         self._beat = beat
         if self._stopping.is_set():  # it came between the claim and the line above
