@@ -24,7 +24,7 @@ from farm.media.frame import Frame, PictureFormat
 SAME = 0.35
 """Faces of one video nearer than this may be one person across a cut."""
 MAYBE = 0.6
-"""The same where place and size in the picture agree as well, or the user says so."""
+"""The nearest face may be one person's of whom there is another picture, in other light."""
 
 _SIDE = 12
 # Nose bridge to: eye corners, nose tip, chin, cheek bones, jaw corners; then widths of eyes, nose and face.

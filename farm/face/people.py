@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from farm.face.likeness import MAYBE, SAME, Likeness, distance
+from farm.face.likeness import SAME, Likeness, distance
 
 Box = tuple[float, float, float, float]
 
@@ -155,12 +156,14 @@ def _cost(person: Person, tracklet: Tracklet) -> float | None:
     gap = tracklet.first - before.last
     reach = size * min(2.0, 0.5 + 0.05 * gap)
     back = np.hypot(x1 - x0, y1 - y0) <= reach and 0.6 < ratio < 1.6 and gap <= 75
-    return unlike if tracklet.shot == before.shot and back and unlike < MAYBE else None
+    return unlike if tracklet.shot == before.shot and back and unlike < _SWAPPED else None
 
 
 def blend(a: Likeness, b: Likeness, share: float) -> Likeness:
-    part = np.float32(share)
-    return Likeness(a.look + part * (b.look - a.look), a.shape + part * (b.shape - a.shape))
+    def between(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (x + share * (y - x)).astype(np.float32)
+
+    return Likeness(between(a.look, b.look), between(a.shape, b.shape))
 
 
 def centre(box: Box) -> tuple[float, float]:

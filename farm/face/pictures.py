@@ -136,14 +136,21 @@ def _sample(part_CHW: Tensor, place: NDArray[np.float64], size: int, shrink: int
     height, width = part.shape[-2:]
     # grid_sample's -1 and 1 are the outer edges of the (averaged) samples.
     grid_from_crop = (place + _HALF) / shrink * [[2 / width], [2 / height]] - [[0, 0, 1]]
-    theta = torch.from_numpy(grid_from_crop.astype(np.float32))[None].to(part.device)
-    grid_1SS2 = F.affine_grid(theta, [1, 1, size, size], align_corners=False)
+    grid_1SS2 = _grids(grid_from_crop[None], size).to(part.device)
     return F.grid_sample(part, grid_1SS2, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def _grids(grid_from_crop_N23: NDArray[np.float64], size: int) -> Tensor:
+    """What F.affine_grid gives, without its matrix product: N S S 2."""
+    transform = grid_from_crop_N23.astype(np.float32)[:, None, None]
+    along = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1)[:, None]
+    # One row and one column of the grid; their sum is the grid.
+    row, column = transform[..., 0] * along, transform[..., 1] * along[:, None] + transform[..., 2]
+    return torch.from_numpy(row) + torch.from_numpy(column)
 
 
 def _blacken(rgb_N3SS: Tensor, squares_N4: Squares, width: int, height: int) -> Tensor:
     scale = np.array([[2 / width], [2 / height]])
     picture = [(picture_from_crop(square) + _HALF) * scale - [[0, 0, 1]] for square in squares_N4]
-    theta = torch.from_numpy(np.stack(picture).astype(np.float32)).to(rgb_N3SS.device)
-    inside_NSS = (F.affine_grid(theta, list(rgb_N3SS.shape), align_corners=False).abs() < 1).all(-1)
-    return rgb_N3SS * inside_NSS[:, None]
+    inside_NSS = (_grids(np.stack(picture), rgb_N3SS.shape[-1]).abs() < 1).all(-1)
+    return rgb_N3SS * inside_NSS[:, None].to(rgb_N3SS.device)

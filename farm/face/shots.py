@@ -60,7 +60,7 @@ def numbered(raw_T: NDArray[np.int32]) -> NDArray[np.int32]:
     """Shot numbers in order from 0, flashes counted to the shot they are in."""
     shot = raw_T.copy()
     starts = {int(number): int(np.flatnonzero(raw_T == number)[0]) for number in np.unique(raw_T)}
-    for number, start in starts.items():
+    for number, start in sorted(starts.items(), reverse=True):  # a flash's number is higher than its shot's
         end = int(np.flatnonzero(raw_T == number)[-1]) + 1
         shot[start:end] = number
     return np.unique(shot, return_inverse=True)[1].reshape(-1).astype(np.int32)
