@@ -8,5 +8,5 @@ from farm.face.nets import FaceNets
 
 @pytest.fixture(scope="session")
 def nets() -> FaceNets:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # other tests may share the cores: two threads that wait for each other are far slower
     return FaceNets("cpu")
