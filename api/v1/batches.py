@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
@@ -210,8 +211,13 @@ def results(farm: AFarm, who: Reader, batch_id: BatchId) -> StreamingResponse:
 
 def _lines(farm: Farm, who: Principal, batch_id: str) -> Iterator[bytes]:
     with farm.transaction() as session:
-        for line in jobs.results(session, who.tenant_id, batch_id):
-            yield json_bytes(ResultAnswer.of(line).json_dict()) + b"\n"
+        lines = (
+            json_bytes(ResultAnswer.of(line).json_dict()) + b"\n"
+            for line in jobs.results(session, who.tenant_id, batch_id)
+        )
+        # Each part costs a change of threads.
+        while part := b"".join(islice(lines, 200)):
+            yield part
 
 
 @router.get("/{batch_id}/events", response_class=StreamingResponse, responses=streams.DOCUMENTED)
