@@ -32,7 +32,8 @@ class InputSettings(BaseSettings):
     private_hosts: tuple[str, ...] = ()
     """Hosts that may resolve to private or loopback addresses."""
     s3_buckets: tuple[str, ...] = ()
-    """Buckets that s3:// uris may name, beside the farm's own; empty refuses others."""
+    """Buckets that s3:// uris and destinations may name. The farm's own is no exception: it holds what belongs to
+    everybody, and a destination there could replace it."""
     max_bytes: int = 20 * 2**30
     max_duration_s: float = 4 * 3600 + 60
     max_pixels: int = 4096 * 2304

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -349,11 +350,13 @@ class _Envelope(_BatchHead):
 
 @dataclass(frozen=True)
 class Read:
-    """A body as far as it could be read. `specs` are the items that stand, by their number in `items`; spec is None
-    where the head itself is wrong. `problems` is everything found so far."""
+    """A body as far as it could be read. `specs` are the items that stand, by their number in `items`; `media` are
+    references inside the broken ones, by JSON pointer; spec is None where the head itself is wrong. `problems` is
+    everything found so far."""
 
     spec: BatchSpec | None
     specs: tuple[tuple[int, JobSpec], ...]
+    media: tuple[tuple[str, Media], ...]
     dry_run: bool
     problems: tuple[Problem, ...]
 
@@ -375,17 +378,32 @@ def read(raw: bytes) -> Read:
         found = body.get("items") if isinstance(body, dict) else None
         items = found[:MOST_ITEMS] if isinstance(found, list) else ()
     specs: list[tuple[int, JobSpec]] = []
+    media: list[tuple[str, Media]] = []
     for number, item in enumerate(items):
         try:
             specs.append((number, _ITEM.validate_python(item).spec()))
         except ValidationError as error:
             problems += problems_of(error.errors(include_url=False), f"/items/{number}")
+            media += _media_in(item, f"/items/{number}")
     problems += _repeated(items)
     spec = None
     if head is not None:
         jobs = tuple(job for _, job in specs)
         spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, dict(head.metadata))
-    return Read(spec, tuple(specs), head.dry_run if head else False, tuple(problems))
+    return Read(spec, tuple(specs), tuple(media), head.dry_run if head else False, tuple(problems))
+
+
+def _media_in(value: Any, pointer: str, depth: int = 5) -> Iterator[tuple[str, Media]]:
+    """References to media that stand, wherever they are in a broken item."""
+    if not isinstance(value, dict | list) or depth == 0:
+        return
+    if isinstance(value, dict) and value.keys() & {"uri", "asset_id"}:
+        with suppress(ValidationError):
+            yield pointer, MediaBody.model_validate(value).media()
+        return
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+        step = str(name).replace("~", "~0").replace("/", "~1")
+        yield from _media_in(part, f"{pointer}/{step}", depth - 1)
 
 
 def _repeated(items: Sequence[Any]) -> list[Problem]:
@@ -401,13 +419,25 @@ def _repeated(items: Sequence[Any]) -> list[Problem]:
     ]
 
 
-def renumbered(problems: Sequence[Problem], numbers: Sequence[int]) -> tuple[Problem, ...]:
-    """Problems of a list of standing items (`/items/2/…`), pointing into the list that the user sent."""
+def to_check(read: Read) -> BatchSpec:
+    """All that can be checked of a body with mistakes: its standing items, then each stray reference as an item."""
+    strays = (JobSpec(f"\0{n}", Kind.DUB, media, media) for n, (_, media) in enumerate(read.media))
+    items = (*(job for _, job in read.specs), *strays)
+    return replace(read.spec, items=items) if read.spec is not None else BatchSpec(items)
 
-    def moved(problem: Problem) -> Problem:
-        parts = problem.pointer.split("/")
-        if len(parts) > 2 and parts[1] == "items":
-            parts[2] = str(numbers[int(parts[2])])
-        return replace(problem, pointer="/".join(parts))
 
-    return tuple(moved(problem) for problem in problems)
+def as_sent(read: Read, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Problems of `to_check`'s items, pointing into what the user sent; those of the head only where it was read."""
+    return tuple(moved for problem in problems if (moved := _as_sent(read, problem)) is not None)
+
+
+def _as_sent(read: Read, problem: Problem) -> Problem | None:
+    _, *parts = problem.pointer.split("/")
+    if len(parts) < 2 or parts[0] != "items":
+        return problem if read.spec is not None and parts != ["items"] else None
+    number, rest = int(parts[1]), parts[2:]
+    if number < len(read.specs):
+        return replace(problem, pointer="/".join(("/items", str(read.specs[number][0]), *rest)))
+    pointer, _ = read.media[number - len(read.specs)]
+    # A stray reference stands as video and as audio of its item.
+    return replace(problem, pointer="/".join((pointer, *rest[1:]))) if rest[:1] == ["video"] else None

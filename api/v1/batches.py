@@ -73,22 +73,12 @@ def submit_batch(
 
 
 def _further_problems(farm: Farm, who: Principal, read: batch_body.Read) -> tuple[Problem, ...]:
-    """What the farm would refuse in the items that can be read, so that one round trip shows everything."""
-    standing = tuple(job for _, job in read.specs)
-    if not standing:
-        return ()
-    spec = BatchSpec(standing) if read.spec is None else read.spec
+    """What the farm would refuse of the parts that can be read, so that one round trip shows everything."""
+    spec = batch_body.to_check(read)
     with farm.transaction() as session:
         found = submit.check(session, who.tenant_id, spec, farm.limits)
-    moved = batch_body.renumbered(found, [number for number, _ in read.specs])
     known = {(problem.pointer, problem.code) for problem in read.problems}
-    # A head that could not be read was replaced by defaults: only what concerns items is the user's.
-    return tuple(
-        problem
-        for problem in moved
-        if (problem.pointer, problem.code) not in known
-        and (read.spec is not None or problem.pointer.startswith("/items/"))
-    )
+    return tuple(p for p in batch_body.as_sent(read, found) if (p.pointer, p.code) not in known)
 
 
 def _dry_run(farm: Farm, who: Principal, spec: BatchSpec) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.errors import ApiProblem
-from api.v1.batch_body import EXAMPLE, MOST_ITEMS, read, renumbered
+from api.v1.batch_body import EXAMPLE, MOST_ITEMS, as_sent, read, to_check
 from farm.domain.factor import Drive, Driver, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, Kind, OutputSetting, SyncMode
 from farm.errors import Problem
@@ -189,9 +189,23 @@ def test_too_many_items():
     assert [(p.pointer, p.code) for p in found.problems] == [("/items", "length_wrong")]
 
 
-def test_standing_items_keep_their_places():
-    found = read(body(dub(video={}), dub(custom_id="b"), {}, dub(custom_id="c")))
+def test_problems_come_back_to_where_they_were_sent():
+    broken = dub(custom_id="x", video={"uri": "s3://b/x"}, audio={}, factors={"pose": {"video": {"uri": "s3://b/y"}}})
+    found = read(body(dub(video={}, audio=5), dub(custom_id="b"), broken, dub(custom_id="c")))
     assert [number for number, _ in found.specs] == [1, 3]
-    problems = (Problem("x", "", "/items/1/audio/uri"), Problem("y", "", "/model"))
-    moved = renumbered(problems, [number for number, _ in found.specs])
-    assert [p.pointer for p in moved] == ["/items/3/audio/uri", "/model"]
+    strays = [("/items/2/video", "s3://b/x"), ("/items/2/factors/pose/video", "s3://b/y")]
+    assert [(pointer, media.uri) for pointer, media in found.media] == strays
+    checked = to_check(found)
+    assert [item.source.uri for item in checked.items] == ["s3://b/v.mp4", "s3://b/v.mp4", "s3://b/x", "s3://b/y"]
+    assert len({item.custom_id for item in checked.items}) == 4
+    problems = [
+        Problem("a", "", "/items/1/audio/uri"),
+        Problem("b", "", "/items/3/video/uri"),
+        Problem("b", "", "/items/3/audio/uri"),
+        Problem("c", "", "/model"),
+        Problem("d", "", "/items"),
+    ]
+    back = [p.pointer for p in as_sent(found, problems)]
+    assert back == ["/items/3/audio/uri", "/items/2/factors/pose/video/uri", "/model"]
+    headless = read(body(dub(), priority="x"))
+    assert [p.pointer for p in as_sent(headless, problems[3:])] == []

@@ -109,6 +109,7 @@ def test_everything_wrong_is_said_at_once(http: httpx.Client):
     missing = "ast_" + "0" * 32
     sent = items(5)
     sent[0]["video"] = {}
+    sent[0]["audio"] = {"uri": "https://127.0.0.1/x"}
     sent[1]["audio"] = {"asset_id": missing}
     sent[2]["video"] = {"uri": "ftp://example.com/x"}
     sent[3]["custom_id"] = "c2"
@@ -120,6 +121,7 @@ def test_everything_wrong_is_said_at_once(http: httpx.Client):
     assert found == {
         ("/priority", "out_of_range"),
         ("/items/0/video", "media_ambiguous"),
+        ("/items/0/audio/uri", "uri_host_refused"),
         ("/items/1/audio/asset_id", "asset_not_found"),
         ("/items/2/video/uri", "uri_scheme_refused"),
         ("/items/3/custom_id", "custom_id_repeated"),

@@ -149,5 +149,11 @@ def test_a_bug_is_a_problem_too(start_api: Starter, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_docs_list_every_code():
+    """Those with a status of their own, and those that a job's files can be refused with."""
     text = Path("docs/api.md").read_text()
     assert [code for code in STATUS_OF_CODE if f"`{code}`" not in text] == []
+    folders = [Path("farm") / name for name in ("media", "face", "storage")]
+    sources = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
+    codes = set(re.findall(r'Rejected\(\s*"((?:media|uri|face|reference|no|destination)_[a-z_]+)"', sources))
+    assert len(codes) > 20
+    assert sorted(code for code in codes - {"face_weights_missing"} if f"`{code}`" not in text) == []
