@@ -195,7 +195,9 @@ def main() -> None:
         for name, source in NETWORKS.items():
             graph, weights = convert((folder / source).read_bytes())
             target = WEIGHTS / f"{name}.safetensors"
-            save_file(weights, target, metadata={"graph": json.dumps(graph, separators=(",", ":")), "source": source})
+            # One metadata key: the order of several is not kept, and the files should come out the same every time.
+            text = json.dumps({"source": source, **graph}, separators=(",", ":"))
+            save_file(weights, target, metadata={"graph": text})
             print(f"{target.name}: {target.stat().st_size} bytes from {source}")
 
 
