@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from dataclasses import fields
 from typing import Any
 
 from celery import Celery, signals
 from celery.beat import EmbeddedService
+from celery.exceptions import SecurityWarning
 
 from farm import log, queue
 from farm.db.session import connect
@@ -118,9 +120,12 @@ def beat_service(app: Celery) -> Any:
 
 
 def _consume(app: Celery, kind: str, queues: tuple[str, ...]) -> None:
-    log.get(__name__).info("worker ready", kind=kind, queues=queues)
+    log.get(__name__).info("worker starts", kind=kind, queues=queues)
+    # Messages are JSON without arguments: what Celery says of root is about pickled ones.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             "--concurrency=1",
