@@ -75,13 +75,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assets")),
     )
     op.create_index("ix_assets_tenant_id_id", "assets", ["tenant_id", "id"], unique=False)
-    op.create_index(
-        "ix_assets_tenant_id_sha256",
-        "assets",
-        ["tenant_id", "sha256"],
-        unique=False,
-        postgresql_where=sa.text("status = 'ready'"),
-    )
     op.create_table(
         "idempotency_keys",
         sa.Column("tenant_id", sa.Text(), nullable=False),
@@ -297,13 +290,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'waiting' AND NOT held"),
     )
     op.create_index(
-        "ix_chunks_finished_at",
-        "chunks",
-        ["finished_at"],
-        unique=False,
-        postgresql_where=sa.text("status = 'succeeded'"),
-    )
-    op.create_index(
         "ix_chunks_held", "chunks", ["queue"], unique=False, postgresql_where=sa.text("status = 'waiting' AND held")
     )
     op.create_index(
@@ -376,7 +362,6 @@ def downgrade() -> None:
     op.drop_index("ix_chunks_leased_job", table_name="chunks", postgresql_where=sa.text("status = 'leased'"))
     op.drop_index("ix_chunks_lease", table_name="chunks", postgresql_where=sa.text("status = 'leased'"))
     op.drop_index("ix_chunks_held", table_name="chunks", postgresql_where=sa.text("status = 'waiting' AND held"))
-    op.drop_index("ix_chunks_finished_at", table_name="chunks", postgresql_where=sa.text("status = 'succeeded'"))
     op.drop_index("ix_chunks_claim", table_name="chunks", postgresql_where=sa.text("status = 'waiting' AND NOT held"))
     op.drop_table("chunks")
     op.drop_index("ix_jobs_tenant_id_updated_at", table_name="jobs")
@@ -395,7 +380,6 @@ def downgrade() -> None:
     op.drop_table("versions")
     op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
-    op.drop_index("ix_assets_tenant_id_sha256", table_name="assets", postgresql_where=sa.text("status = 'ready'"))
     op.drop_index("ix_assets_tenant_id_id", table_name="assets")
     op.drop_table("assets")
     op.drop_index(op.f("ix_api_keys_tenant_id"), table_name="api_keys")

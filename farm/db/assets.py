@@ -44,17 +44,6 @@ def set_ready(session: Session, asset_id: str, blob: Blob) -> None:
     )
 
 
-def blob_of(session: Session, tenant_id: str, sha256: str) -> Blob | None:
-    """The tenant's stored bytes with this hash, if any asset of theirs has them."""
-    query = (
-        select(AssetRow.blob_key, AssetRow.size_bytes, AssetRow.sha256)
-        .where(AssetRow.tenant_id == tenant_id, AssetRow.sha256 == sha256, AssetRow.status == AssetStatus.READY)
-        .limit(1)
-    )
-    row = session.execute(query).one_or_none()
-    return None if row is None else Blob(*row)
-
-
 def _asset(row: AssetRow) -> Asset:
     ready = row.blob_key is not None and row.size_bytes is not None and row.sha256 is not None
     return Asset(

@@ -11,9 +11,9 @@ from sqlalchemy import func, insert, select, update
 from farm.db import cursor as cursors
 from farm.db import fleet
 from farm.db.ledger import database_time
-from farm.db.rows import BatchRow, ChunkRow, JobRow
+from farm.db.rows import BatchRow, ChunkRow, JobRow, is_leased
 from farm.db.session import Session
-from farm.domain.chunk import ChunkStatus, Work
+from farm.domain.chunk import Work
 from farm.domain.job import BatchStatus
 from farm.domain.outlook import batch_progress
 from farm.domain.views import BatchView, Counts, Page
@@ -88,7 +88,7 @@ def _frames(session: Session, batch_ids: Sequence[str]) -> Mapping[str, Any]:
     live = (
         select(JobRow.batch_id, func.sum(ChunkRow.frames_done))
         .join(JobRow, JobRow.id == ChunkRow.job_id)
-        .where(JobRow.batch_id.in_(batch_ids), ChunkRow.status == ChunkStatus.LEASED, ChunkRow.work == Work.RENDER)
+        .where(JobRow.batch_id.in_(batch_ids), is_leased, ChunkRow.work == Work.RENDER)
         .group_by(JobRow.batch_id)
     )
     now_done = dict(session.execute(live).all())

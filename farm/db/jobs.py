@@ -13,9 +13,9 @@ from farm.db import cursor as cursors
 from farm.db import fleet
 from farm.db.leases import claimable
 from farm.db.ledger import database_time
-from farm.db.rows import AttemptRow, ChunkRow, JobRow
+from farm.db.rows import AttemptRow, ChunkRow, JobRow, has_succeeded, is_leased, is_waiting
 from farm.db.session import Session
-from farm.domain.chunk import ChunkStatus, Work
+from farm.domain.chunk import Work
 from farm.domain.document import from_document
 from farm.domain.job import JobSpec, JobStatus, Kind, Phase
 from farm.domain.order import Output, PlanRecord
@@ -106,13 +106,7 @@ def add(session: Session, jobs: Sequence[dict[str, Any]], chunks: Sequence[dict[
 
 def usual_frames(session: Session) -> float | None:
     """Mean length in frames of the last planned jobs; None when there was none."""
-    last = (
-        select(JobRow.frames_total)
-        .where(JobRow.status == JobStatus.SUCCEEDED)
-        .order_by(JobRow.finished_at.desc())
-        .limit(500)
-        .subquery()
-    )
+    last = select(JobRow.frames_total).where(has_succeeded).order_by(JobRow.finished_at.desc()).limit(500).subquery()
     mean = session.scalar(select(func.avg(last.c.frames_total)))
     return None if mean is None else float(mean)
 
@@ -162,7 +156,7 @@ def _live(session: Session, job_ids: Sequence[str]) -> Mapping[str, Live]:
             ChunkRow.frames_per_s,
             ChunkRow.preview_key,
         )
-        .where(ChunkRow.job_id.in_(job_ids), ChunkRow.status == ChunkStatus.LEASED)
+        .where(ChunkRow.job_id.in_(job_ids), is_leased)
         .order_by(ChunkRow.updated_at)
     )
     found: dict[str, Live] = {}
@@ -185,7 +179,7 @@ def _waits(session: Session, job_ids: Sequence[str], workers: int, now: datetime
         return {}
     query = (
         select(ChunkRow.job_id, func.min(ChunkRow.available_at))
-        .where(ChunkRow.job_id.in_(job_ids), ChunkRow.status == ChunkStatus.WAITING)
+        .where(ChunkRow.job_id.in_(job_ids), is_waiting)
         .group_by(ChunkRow.job_id)
     )
     times = dict(session.execute(query).all())
@@ -195,7 +189,7 @@ def _waits(session: Session, job_ids: Sequence[str], workers: int, now: datetime
         last = (
             select(ChunkRow.job_id, AttemptRow.reason, AttemptRow.code)
             .join(AttemptRow, AttemptRow.chunk_id == ChunkRow.id)
-            .where(ChunkRow.job_id.in_(delayed), ChunkRow.status == ChunkStatus.WAITING, AttemptRow.reason.is_not(None))
+            .where(ChunkRow.job_id.in_(delayed), is_waiting, AttemptRow.reason.is_not(None))
             .order_by(AttemptRow.finished_at)
         )
         reasons = {row.job_id: f"{row.reason} ({row.code})" for row in session.execute(last)}

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, extract, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, extract, func, insert, select, update
 
 from farm.db.ledger import seconds_from_now
-from farm.db.rows import AssetRow, AttemptRow, ChunkRow, JobRow, VersionRow, WorkerRow
+from farm.db.rows import AssetRow, AttemptRow, ChunkRow, JobRow, VersionRow, WorkerRow, is_held, is_leased, is_waiting
 from farm.db.session import Session
 from farm.domain.asset import AssetStatus
 from farm.domain.chunk import ChunkStatus, Lease, Work
@@ -19,9 +19,7 @@ from farm.domain.order import Blob, Order, PlanRecord, Progress, Segment
 from farm.domain.ripple import WORKING
 from farm.domain.span import Span
 
-claimable: ColumnElement[bool] = (
-    (ChunkRow.status == ChunkStatus.WAITING) & ChunkRow.held.is_(False) & (ChunkRow.available_at <= func.now())
-)
+claimable: ColumnElement[bool] = is_waiting & ~is_held & (ChunkRow.available_at <= func.now())
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,20 @@ class Taken:
     batch_frames: int | None
 
 
-def take(session: Session, queue: str, worker_id: str, lease_s: float, token: str) -> Taken | None:
-    """Lease the best claimable chunk of a queue in one statement; chunks that others are taking are passed over."""
-    best = (
+def next_chunk(queue: str) -> Select[str]:
+    """The id of the best claimable chunk of a queue, locked; those that others are taking are passed over."""
+    return (
         select(ChunkRow.id)
         .where(ChunkRow.queue == queue, claimable)
         .order_by(ChunkRow.priority.desc(), ChunkRow.job_number, ChunkRow.ordinal)
         .limit(1)
         .with_for_update(key_share=True, skip_locked=True)
-        .cte("best")
-        .prefix_with("MATERIALIZED")
     )
+
+
+def take(session: Session, queue: str, worker_id: str, lease_s: float, token: str) -> Taken | None:
+    """Lease the best claimable chunk of a queue in one statement."""
+    best = next_chunk(queue).cte("best").prefix_with("MATERIALIZED")
     change = (
         update(ChunkRow)
         .where(ChunkRow.id == best.c.id)
@@ -111,7 +112,7 @@ def extend(session: Session, lease: Lease, progress: Progress) -> float | None:
         .where(
             ChunkRow.id == lease.chunk_id,
             ChunkRow.token == lease.token,
-            ChunkRow.status == ChunkStatus.LEASED,
+            is_leased,
             ChunkRow.job_id == JobRow.id,
             JobRow.status.in_(WORKING),
         )
@@ -197,8 +198,8 @@ def count_claimable(session: Session, queue: str, limit: int) -> int:
 
 
 def leased_by_queue(session: Session) -> Mapping[str, int]:
-    query = select(ChunkRow.queue, func.count()).where(ChunkRow.status == ChunkStatus.LEASED).group_by(ChunkRow.queue)
-    return dict(session.execute(query).all())
+    query = select(ChunkRow.queue, func.count()).where(is_leased).group_by(ChunkRow.queue)
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def queues_in_use(session: Session, known: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 
-from farm.db.rows import AttemptRow, BatchRow, ChunkRow, EventRow, JobRow
+from farm.db.rows import AttemptRow, BatchRow, ChunkRow, EventRow, JobRow, is_leased, is_waiting
 from farm.db.session import Session
 from farm.domain.chunk import ChunkStatus, Reason, Work
 from farm.domain.event import EventKind
@@ -122,7 +122,7 @@ def chunk_of_token(session: Session, chunk_id: str, token: str) -> ChunkRecord |
         ChunkRow.token,
         ChunkRow.attempts_spared,
         ChunkRow.batch_frames,
-    ).where(ChunkRow.id == chunk_id, ChunkRow.token == token, ChunkRow.status == ChunkStatus.LEASED)
+    ).where(ChunkRow.id == chunk_id, ChunkRow.token == token, is_leased)
     row = session.execute(query).one_or_none()
     if row is None:
         return None
@@ -138,7 +138,7 @@ def end_lease(session: Session, chunk_id: str, token: str, status: ChunkStatus, 
         values["priority"] = select(JobRow.priority).where(JobRow.id == ChunkRow.job_id).scalar_subquery()
     change = (
         update(ChunkRow)
-        .where(ChunkRow.id == chunk_id, ChunkRow.token == token, ChunkRow.status == ChunkStatus.LEASED)
+        .where(ChunkRow.id == chunk_id, ChunkRow.token == token, is_leased)
         .values(
             status=status,
             token=None,
@@ -250,17 +250,13 @@ def change_waiting(session: Session, job_ids: Sequence[str], **values: Any) -> i
     """Change the waiting chunks of locked jobs, but for those that a claim has just locked (it looks again itself)."""
     waiting = (
         select(ChunkRow.id)
-        .where(ChunkRow.job_id.in_(job_ids), ChunkRow.status == ChunkStatus.WAITING)
+        .where(ChunkRow.job_id.in_(job_ids), is_waiting)
         .with_for_update(key_share=True, skip_locked=True)
         .cte("waiting")
         .prefix_with("MATERIALIZED")
     )
     # The status is asked for again: the row read by the CTE is the newest, and so must be the one that is changed.
-    change = (
-        update(ChunkRow)
-        .where(ChunkRow.id == waiting.c.id, ChunkRow.status == ChunkStatus.WAITING)
-        .values(updated_at=func.now(), **values)
-    )
+    change = update(ChunkRow).where(ChunkRow.id == waiting.c.id, is_waiting).values(updated_at=func.now(), **values)
     return _count(session, change)
 
 
@@ -270,11 +266,7 @@ def cancel_waiting(session: Session, job_ids: Sequence[str]) -> int:
 
 def revoke_leases(session: Session, job_ids: Sequence[str], detail: str) -> int:
     """Cancel the leased chunks of locked jobs that have ended; their holders find out at the next heartbeat."""
-    held = (
-        select(ChunkRow.id, ChunkRow.token)
-        .where(ChunkRow.job_id.in_(job_ids), ChunkRow.status == ChunkStatus.LEASED)
-        .order_by(ChunkRow.id)
-    )
+    held = select(ChunkRow.id, ChunkRow.token).where(ChunkRow.job_id.in_(job_ids), is_leased).order_by(ChunkRow.id)
     revoked = 0
     for chunk_id, token in session.execute(held).all():
         if end_lease(session, chunk_id, cast(str, token), ChunkStatus.CANCELED):
@@ -407,7 +399,7 @@ def expired_leases(session: Session, limit: int) -> list[tuple[str, str, str]]:
     """(job id, chunk id, token) of leases that have run out, the oldest first."""
     query = (
         select(ChunkRow.job_id, ChunkRow.id, ChunkRow.token)
-        .where(ChunkRow.status == ChunkStatus.LEASED, ChunkRow.lease_expires_at < func.now())
+        .where(is_leased, ChunkRow.lease_expires_at < func.now())
         .order_by(ChunkRow.lease_expires_at)
         .limit(limit)
     )
@@ -418,7 +410,7 @@ def is_expired(session: Session, chunk_id: str, token: str) -> bool:
     query = select(literal(1)).where(
         ChunkRow.id == chunk_id,
         ChunkRow.token == token,
-        ChunkRow.status == ChunkStatus.LEASED,
+        is_leased,
         ChunkRow.lease_expires_at < func.now(),
     )
     return session.scalar(query) is not None

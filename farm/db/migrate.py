@@ -24,7 +24,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     try:
         with engine.begin() as connection:
             connection.execute(text("select pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
-            command.upgrade(_config(connection), revision)
+            command.upgrade(config(connection), revision)
     finally:
         engine.dispose()
 
@@ -40,8 +40,9 @@ def is_current(url: str) -> bool:
     return set(heads) == set(ScriptDirectory(str(SCRIPTS)).get_heads())
 
 
-def _config(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+def config(connection: Connection) -> Config:
+    """Alembic's configuration, bound to an open connection."""
+    made = Config()
+    made.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made

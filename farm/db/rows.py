@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -98,7 +100,6 @@ class AssetRow(Row):
     __table_args__ = (
         _one_of("status", AssetStatus),
         CheckConstraint("(status = 'ready') = (blob_key IS NOT NULL)", name="ready_has_blob"),
-        Index("ix_assets_tenant_id_sha256", "tenant_id", "sha256", postgresql_where=text("status = 'ready'")),
         Index("ix_assets_tenant_id_id", "tenant_id", "id"),
     )
 
@@ -284,7 +285,6 @@ class ChunkRow(Row):
         Index("ix_chunks_leased_job", "job_id", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_worker", "worker_id", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_held", "queue", postgresql_where=text("status = 'waiting' AND held")),
-        Index("ix_chunks_finished_at", "finished_at", postgresql_where=text("status = 'succeeded'")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -314,6 +314,14 @@ class ChunkRow(Row):
     segment: Mapped[dict[str, Any] | None]
     updated_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
+
+
+# Spelled as in the partial indexes: a prepared statement plans once for every value, and an index for some values is no
+# use to it where the value is a parameter.
+is_waiting: ColumnElement[bool] = ChunkRow.status == literal_column("'waiting'")
+is_leased: ColumnElement[bool] = ChunkRow.status == literal_column("'leased'")
+is_held: ColumnElement[bool] = ChunkRow.held.expression
+has_succeeded: ColumnElement[bool] = JobRow.status == literal_column("'succeeded'")
 
 
 class AttemptRow(Row):

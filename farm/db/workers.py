@@ -8,9 +8,8 @@ from sqlalchemy import ColumnElement, extract, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from farm.db import fleet, leases
-from farm.db.rows import ChunkRow, WorkerRow
+from farm.db.rows import ChunkRow, WorkerRow, is_held, is_leased, is_waiting
 from farm.db.session import Session
-from farm.domain.chunk import ChunkStatus
 from farm.domain.placement import QUEUES
 from farm.domain.views import QueueView, WorkerView
 
@@ -76,7 +75,7 @@ def queues(session: Session) -> tuple[QueueView, ...]:
 
 
 def _queue(session: Session, name: str, leased: int, workers: int) -> QueueView:
-    waits = (ChunkRow.queue == name) & (ChunkRow.status == ChunkStatus.WAITING)
+    waits = (ChunkRow.queue == name) & (is_waiting)
     first = (
         select(extract("epoch", func.now() - ChunkRow.available_at).label("age"))
         .where(ChunkRow.queue == name, leases.claimable)
@@ -87,8 +86,8 @@ def _queue(session: Session, name: str, leased: int, workers: int) -> QueueView:
     return QueueView(
         queue=name,
         waiting=leases.count_claimable(session, name, COUNTED),
-        delayed=_count(session, waits & ChunkRow.held.is_(False) & (ChunkRow.available_at > func.now())),
-        held=_count(session, waits & ChunkRow.held),
+        delayed=_count(session, waits & ~is_held & (ChunkRow.available_at > func.now())),
+        held=_count(session, waits & is_held),
         leased=leased,
         workers=workers,
         oldest_waiting_s=None if oldest is None else float(oldest),
@@ -103,7 +102,7 @@ def _count(session: Session, condition: ColumnElement[bool]) -> int:
 def _views(session: Session, condition: ColumnElement[bool]) -> tuple[WorkerView, ...]:
     query = (
         select(WorkerRow, fleet.alive.label("alive"), ChunkRow.id, ChunkRow.job_id)
-        .outerjoin(ChunkRow, (ChunkRow.worker_id == WorkerRow.id) & (ChunkRow.status == ChunkStatus.LEASED))
+        .outerjoin(ChunkRow, (ChunkRow.worker_id == WorkerRow.id) & is_leased)
         .where(condition)
         .order_by(WorkerRow.host, WorkerRow.id)
         .execution_options(populate_existing=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from alembic import command
 from farm.db import migrate
 from farm.db.rows import Row
 
@@ -60,3 +61,7 @@ def test_upgrade_can_be_repeated_and_undone(database_server: str) -> None:
         migrate.upgrade(url)
         migrate.upgrade(url)
         assert migrate.is_current(url)
+        with engine.begin() as connection:
+            command.downgrade(migrate.config(connection), "base")
+        with engine.connect() as connection:
+            assert connection.execute(sa.text(CATALOG)).all() == []
