@@ -75,6 +75,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assets")),
     )
     op.create_index("ix_assets_tenant_id_id", "assets", ["tenant_id", "id"], unique=False)
+    op.create_index(
+        "ix_assets_tenant_id_sha256",
+        "assets",
+        ["tenant_id", "sha256"],
+        unique=False,
+        postgresql_where=sa.text("status = 'ready'"),
+    )
     op.create_table(
         "idempotency_keys",
         sa.Column("tenant_id", sa.Text(), nullable=False),
@@ -380,6 +387,7 @@ def downgrade() -> None:
     op.drop_table("versions")
     op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
+    op.drop_index("ix_assets_tenant_id_sha256", table_name="assets", postgresql_where=sa.text("status = 'ready'"))
     op.drop_index("ix_assets_tenant_id_id", table_name="assets")
     op.drop_table("assets")
     op.drop_index(op.f("ix_api_keys_tenant_id"), table_name="api_keys")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import insert, select, update
 
 from farm.db import cursor as cursors
-from farm.db.rows import AssetRow
+from farm.db.rows import AssetRow, is_ready
 from farm.db.session import Session
 from farm.domain.asset import Asset, AssetStatus
 from farm.domain.order import Blob
@@ -42,6 +42,17 @@ def set_ready(session: Session, asset_id: str, blob: Blob) -> None:
         .where(AssetRow.id == asset_id)
         .values(status=AssetStatus.READY, blob_key=blob.key, size_bytes=blob.size_bytes, sha256=blob.sha256)
     )
+
+
+def blob_of(session: Session, tenant_id: str, sha256: str) -> Blob | None:
+    """The tenant's stored bytes with this hash, if any asset of theirs has them."""
+    query = (
+        select(AssetRow.blob_key, AssetRow.size_bytes, AssetRow.sha256)
+        .where(AssetRow.tenant_id == tenant_id, AssetRow.sha256 == sha256, is_ready)
+        .limit(1)
+    )
+    row = session.execute(query).one_or_none()
+    return None if row is None else Blob(*row)
 
 
 def _asset(row: AssetRow) -> Asset:

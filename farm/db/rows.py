@@ -100,6 +100,7 @@ class AssetRow(Row):
     __table_args__ = (
         _one_of("status", AssetStatus),
         CheckConstraint("(status = 'ready') = (blob_key IS NOT NULL)", name="ready_has_blob"),
+        Index("ix_assets_tenant_id_sha256", "tenant_id", "sha256", postgresql_where=text("status = 'ready'")),
         Index("ix_assets_tenant_id_id", "tenant_id", "id"),
     )
 
@@ -321,6 +322,7 @@ class ChunkRow(Row):
 is_waiting: ColumnElement[bool] = ChunkRow.status == literal_column("'waiting'")
 is_leased: ColumnElement[bool] = ChunkRow.status == literal_column("'leased'")
 is_held: ColumnElement[bool] = ChunkRow.held.expression
+is_ready: ColumnElement[bool] = AssetRow.status == literal_column("'ready'")
 has_succeeded: ColumnElement[bool] = JobRow.status == literal_column("'succeeded'")
 
 

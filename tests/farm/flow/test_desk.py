@@ -155,6 +155,9 @@ def test_assets_are_taken_in_by_content(fleet: Fleet, store: BlobStore) -> None:
             assert asset_rows.get(session, "ten_other", asset.id) is None
         blobs.append(done.blob)
     assert blobs[0] == blobs[1]
+    with fleet.database.transaction() as session:
+        assert asset_rows.blob_of(session, fleet.tenant, blob.sha256) == blob
+        assert asset_rows.blob_of(session, "ten_other", blob.sha256) is None
     assert store.get_bytes(blob.key) == b"moving pictures"
     assert list(store.list("uploads/")) == []
     store.put_bytes(b"x" * 101, object_keys.upload("ast_big"))
