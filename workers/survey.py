@@ -17,7 +17,7 @@ from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.domain.order import Progress
 from farm.errors import Rejected
 from farm.face import likeness
-from farm.face.align import crop_from_frame
+from farm.face.align import crop_from_frame, steady_points
 from farm.face.nets import FaceNets
 from farm.face.track import Tracker
 from farm.media import audio, decode, mel, probe
@@ -127,8 +127,10 @@ class _Follower:
 
 def _planned(tracker: Tracker, picture: PictureFormat, index: FrameIndex) -> tuple[plan_file.PlannedVideo, int]:
     track = tracker.finish()
-    transforms = crop_from_frame(track.anchors, track.run, float(index.frame_rate))
-    planned = plan_file.PlannedVideo(picture, index, track.run, track.points, transforms, track.best_frame)
+    rate = float(index.frame_rate)
+    transforms = crop_from_frame(track.anchors, track.run, rate)
+    points = steady_points(track.points, track.run, transforms, rate)
+    planned = plan_file.PlannedVideo(picture, index, track.run, points, transforms, track.best_frame)
     return planned, int(track.found.sum())
 
 

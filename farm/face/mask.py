@@ -2,10 +2,12 @@
 
 The region is the convex hull of the face oval, drawn in a little at the sides and let out below the chin, where a
 jaw that opens further than the source's needs room. It never reaches the edge of the crop square. Its border falls off
-smoothly over a width that is constant in crop pixels, and so grows and shrinks with the face.
+smoothly over a width in crop pixels, and so grows and shrinks with the face. Eyes, brows, nose, lips and chin lie
+wholly inside of the falloff, for a brow that is half the old one and half the new one is seen as two: where they come
+close to the oval or to the edge of the square, as on a turned head, the falloff is narrower, and the region larger.
 
-The hull is written as half planes: field(p) = max over directions n of (n . p - reach(n)), in crop pixels, negative
-inside. This needs no order of points, holds for any head turn, and moves as smoothly as the points do.
+The hull is written as half planes: field(p) = max over directions n of (n . p - reach(n)) / width(n), in falloffs,
+negative inside. This needs no order of points, holds for any head turn, and moves as smoothly as the points do.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.face.align import SIDE
-from farm.face.points import FACE_OVAL
+from farm.face.points import FACE_OVAL, FEATURES
 from farm.face.resample import apply, chain, invert
 from farm.media.frame import PictureFormat
 
-FEATHER = 20.0
-"""Width of the falloff, crop pixels."""
-_SIDES, _TOP, _CHIN = 1.0, -1.0, 22.0  # how far the mask's outer edge lies beyond the oval, crop pixels
+FEATHER, NARROW = 20.0, 10.0
+"""Width of the falloff, crop pixels: the usual, and the least."""
+_ROOM = 4.0  # between a feature's points and the falloff: brows and lips are wider than their points say
+_SIDES, _TOP, _CHIN = 1.0, -1.0, 24.0  # how far the mask's outer edge lies beyond the oval, crop pixels
 _MARGIN = 3.0  # outermost crop pixels that are never used
 _DIRECTIONS = 32
 _GRID = 112  # the field is computed on this grid and interpolated: it is nearly linear
@@ -68,49 +71,57 @@ class Window:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The regions of B faces."""
+    """The regions of B faces. reach: where the mask becomes 0 along each of N directions, crop pixels; width: of the
+    falloff there. The last four directions are the sides of the square."""
 
     crop_from_frame_B23: NDArray[np.float64]
     reach_BN: NDArray[np.float64]
+    width_BN: NDArray[np.float64]
     field_BGG: torch.Tensor
 
     def take(self, frames: list[int]) -> Shapes:
-        return Shapes(self.crop_from_frame_B23[frames], self.reach_BN[frames], self.field_BGG[frames])
+        return Shapes(
+            self.crop_from_frame_B23[frames], self.reach_BN[frames], self.width_BN[frames], self.field_BGG[frames]
+        )
 
 
 def shapes(crop_from_frame_B23: NDArray[np.float64], points_BK2: NDArray[np.floating], device: torch.device) -> Shapes:
-    oval = apply(crop_from_frame_B23, points_BK2[:, list(FACE_OVAL)].astype(np.float64))
+    in_crop = apply(crop_from_frame_B23, points_BK2.astype(np.float64))
     directions = _directions()
     down = directions[:, 1]
     let_out = _SIDES + (_CHIN - _SIDES) * np.maximum(0, down) ** 2 + (_TOP - _SIDES) * np.maximum(0, -down) ** 2
-    reach = (oval @ directions.T).max(1) + let_out
-    return Shapes(crop_from_frame_B23, reach, field(reach, _GRID, device))
+    oval, features = ((in_crop[:, list(group)] @ directions.T).max(1) for group in (FACE_OVAL, FEATURES))
+    whole = features + _ROOM
+    reach = np.maximum(oval + let_out, whole + NARROW)
+    reach[:, _DIRECTIONS:] = directions[_DIRECTIONS:].sum(1) * (SIDE - 1) / 2 + SIDE / 2 - _MARGIN
+    width = np.clip(reach - whole, NARROW, FEATHER)
+    return Shapes(crop_from_frame_B23, reach, width, field(reach, width, _GRID, device))
 
 
-def field(reach_BN: NDArray[np.float64], grid: int, device: torch.device) -> torch.Tensor:
-    """Crop pixels to the region's outer edge, negative inside, on grid x grid cells of the square: (B, grid, grid)."""
+def field(
+    reach_BN: NDArray[np.float64], width_BN: NDArray[np.float64], grid: int, device: torch.device
+) -> torch.Tensor:
+    """Falloffs to the region's outer edge, negative inside, on grid x grid cells of the square: (B, grid, grid)."""
     at = (np.arange(grid) + 0.5) * (SIDE / grid) - 0.5
     directions = _directions()
     planes = directions[:, 0, None, None] * at + directions[:, 1, None, None] * at[:, None]
-    hull = torch.from_numpy(planes.astype(np.float32)).to(device) - torch.from_numpy(reach_BN.astype(np.float32)).to(
-        device
-    ).view(*reach_BN.shape, 1, 1)
-    middle = (SIDE - 1) / 2
-    from_middle = np.abs(at - middle)
-    square = np.maximum(from_middle, from_middle[:, None]) - (SIDE / 2 - _MARGIN)
-    return torch.maximum(hull.amax(1), torch.from_numpy(square.astype(np.float32)).to(device))
+    planes, reach, slope = (
+        torch.from_numpy(values.astype(np.float32)).to(device)
+        for values in (planes, reach_BN[:, :, None, None], 1 / width_BN[:, :, None, None])
+    )
+    return (planes - reach).mul_(slope).amax(1)
 
 
 def falloff(field: torch.Tensor) -> torch.Tensor:
-    """0 from the region's edge on, 1 from FEATHER crop pixels inside, smooth between."""
-    t = (field * (-1 / FEATHER)).clamp(0, 1)
+    """0 from the region's edge on, 1 from one falloff inside, smooth between."""
+    t = (-field).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def window(shapes: Shapes, frame: int, picture: PictureFormat) -> Window | None:
     """The part of the picture that holds every sample with a mask above 0; None when there is none."""
     quarter = _DIRECTIONS // 4
-    right, bottom, left, top = shapes.reach_BN[frame, ::quarter] * np.array([1, 1, -1, -1])
+    right, bottom, left, top = shapes.reach_BN[frame, :_DIRECTIONS:quarter] * np.array([1, 1, -1, -1])
     low = np.maximum([left, top], _MARGIN - 0.5)
     high = np.minimum([right, bottom], SIDE - _MARGIN - 0.5)
     if (low >= high).any():
@@ -159,6 +170,7 @@ def linear(pictures_BCSS: torch.Tensor, places_Bhw2: torch.Tensor) -> torch.Tens
 
 
 def _directions() -> NDArray[np.float64]:
-    """Right, then clockwise as seen (y is down): index N/4 is down, N/2 left, 3N/4 up."""
+    """Right, then clockwise as seen (y is down): a quarter round is down, half left; then right, down, left, up."""
     turn = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
-    return np.stack([np.cos(turn), np.sin(turn)], 1)
+    around = np.stack([np.cos(turn), np.sin(turn)], 1)
+    return np.concatenate([around, np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])])

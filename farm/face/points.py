@@ -40,6 +40,9 @@ FACE_OVAL, LIPS_OUTER, LIPS_INNER, EYE_LEFT, EYE_RIGHT, BROW_LEFT, BROW_RIGHT, N
     _ranges
 )
 """Closed outlines, in order around: FACE_OVAL (from the top, clockwise as seen), LIPS_*, EYE_*, BROW_*."""
+CHIN = FACE_OVAL[17:20]
+FEATURES = (*EYE_LEFT, *EYE_RIGHT, *BROW_LEFT, *BROW_RIGHT, *NOSE, *LIPS_OUTER, *CHIN)
+"""What must never be seen half old and half new."""
 
 IBUG_68: tuple[int, ...] = (
     127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356,  # jaw

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from farm.face import align, composite, points
-from farm.face.mask import FEATHER
+from farm.face.mask import FEATHER, NARROW
 from farm.face.planes import PlanesBatch, codes
 from farm.face.seam import border_error
 from farm.media.frame import PictureFormat
@@ -203,6 +203,35 @@ def test_mask_lies_on_the_face_and_inside_the_square() -> None:
     # The falloff is smooth: no step from one sample to the next, here 1 crop pixel, beyond smoothstep's steepest.
     assert float(luma.diff(dim=1).abs().max()) < 1.6 / FEATHER
     assert float(luma.diff(dim=0).abs().max()) < 1.6 / FEATHER
+
+
+@pytest.mark.parametrize("towards", [(1, 0), (-1, -1), (0, -1), (0, 1)])
+@pytest.mark.parametrize("turn", [0.0, 0.5])
+def test_features_near_the_oval_or_beyond_it_are_replaced_whole(towards: tuple[int, int], turn: float) -> None:
+    picture = PictureFormat(400, 400, 8, 1, 1, "bt709", False)
+    transform = square((200, 200), 260, turn)[None]
+    kept = face_points(transform[0])[None]
+    outer = kept[0, list(points.FACE_OVAL)].mean(0)
+    for group, share in ((points.EYE_LEFT, 0.8), (points.BROW_RIGHT, 0.95), (points.LIPS_OUTER, 1.04)):
+        reach = np.array([66, 82]) * share / np.hypot(*towards) * 260 / 224
+        kept[0, group[0]] = outer + np.array(towards) * reach @ np.array(
+            [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+        )
+    mask = composite.mask(picture, transform, kept, np.ones(1, bool)).luma_BHW[0].numpy()
+    x, y = kept[0, list(points.FEATURES)].round().astype(int).T
+    assert mask[y, x].min() == 1
+    assert float(np.abs(np.diff(mask)).max()) < 1.6 / NARROW
+
+
+def test_features_at_the_edge_of_the_square_are_replaced_whole() -> None:
+    picture = PictureFormat(300, 300, 8, 0, 0, "bt709", False)
+    transform = square((150, 150), 224)[None]
+    kept = face_points(transform[0])[None]
+    kept[0, list(points.CHIN)] = [[140, 244], [150, 245], [160, 244]]  # 17 crop pixels from its lower side
+    mask = composite.mask(picture, transform, kept, np.ones(1, bool)).luma_BHW[0].numpy()
+    assert mask[:246, 140:161].max(0).min() == 1
+    assert mask[245, 140:161].min() == 1
+    assert mask[259:].max() == 0
 
 
 def test_mask_grows_with_the_face() -> None:
