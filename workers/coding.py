@@ -21,6 +21,7 @@ from farm.face.planes import to_device
 from farm.media import audio, mel
 from farm.media.frame import Frame
 from farm.nets.bundle import Bundle
+from farm.nets.slots import blocks, in_slots, run_in_slots
 from farm.nets.style import style
 from workers import factors
 from workers.factors import Code, Index, Lane
@@ -74,35 +75,31 @@ class Coder:
 
     def encode(self, video: int, frames: Sequence[Frame]) -> None:
         """Codes of driver frames (ascending), each at its own slot."""
-        for group in _slotted(frames, self._batch):
-            slots = [frame.index % self._batch for frame in group]
-            seen = crops(group, self._videos[video], self._bundle)
-            codes = self._bundle.motion(_placed(seen, slots, self._batch))
-            eye = _rows(codes.eye, slots)
+        at_hand = {frame.index: frame for frame in frames}
+        for block in blocks(at_hand, self._batch):
+            seen = crops([at_hand[index] for index in block], self._videos[video], self._bundle)
+            codes = run_in_slots(self._bundle.motion, block, seen, self._batch)
+            eye = _array(codes.eye)
             rows = {
-                Factor.POSE: _rows(codes.pose, slots),
+                Factor.POSE: _array(codes.pose),
                 Factor.GAZE: eye,
                 Factor.BLINK: eye,
-                Factor.EXPRESSION: _rows(codes.expression, slots),
+                Factor.EXPRESSION: _array(codes.expression),
             }
             if video in self._lip_from:
-                rows[Factor.LIP] = _rows(codes.lip, slots)
-            for number, frame in enumerate(group):
-                self._rows[video, frame.index] = {factor: code[number] for factor, code in rows.items()}
+                rows[Factor.LIP] = _array(codes.lip)
+            for number, index in enumerate(block):
+                self._rows[video, index] = {factor: code[number] for factor, code in rows.items()}
 
     def hear(self, outputs: Sequence[int], timeline: Timeline, speech: Path, loudness: float) -> None:
         """Lip codes of output frames (ascending) from the voice at each one's own time."""
-        blocks: dict[int, list[int]] = {}
-        for k in outputs:
-            blocks.setdefault(k // self._batch, []).append(k)
-        for group in blocks.values():
-            starts = [mel.window_start(timeline.time_s(k)) for k in group]
+        for block in blocks(outputs, self._batch):
+            starts = [mel.window_start(timeline.time_s(k)) for k in block]
             first, last = mel.stretch(starts)
             windows = mel.windows(audio.read(speech, first, last), first, starts, loudness)
-            slots = [k % self._batch for k in group]
             heard = torch.from_numpy(windows).to(self._bundle.device, self._bundle.dtype)
-            _, lip = self._bundle.audio(_placed(heard, slots, self._batch))
-            for k, code in zip(group, _rows(lip, slots), strict=True):
+            _, lip = run_in_slots(self._bundle.audio, block, heard, self._batch)
+            for k, code in zip(block, _array(lip), strict=True):
                 self._rows[VOICE, k] = {Factor.LIP: code}
 
     def style(self, outputs: Span, appearance: Appearance, voice_taps: Index | None) -> torch.Tensor:
@@ -118,9 +115,9 @@ class Coder:
         gaze, blink = (self._code(factor, rows, sizes.eye) for factor in (Factor.GAZE, Factor.BLINK))
         expression = self._code(Factor.EXPRESSION, rows, sizes.expression)
         pose = self._code(Factor.POSE, rows, sizes.pose)
-        slots = [k % self._batch for k in range(outputs.start, outputs.stop)]
+        shown = range(outputs.start, outputs.stop)
         lip, expression, eye, pose = (
-            _placed(torch.from_numpy(code).to(self._bundle.device, self._bundle.dtype), slots, self._batch)
+            in_slots(torch.from_numpy(code).to(self._bundle.device, self._bundle.dtype), shown, self._batch)
             for code in (lip, expression, factors.eye(gaze, blink), pose)
         )
         return style(appearance.code_1A, lip, expression, eye, pose)
@@ -140,20 +137,5 @@ class Coder:
         return np.stack([self._rows[video, int(frame)][factor] for frame in at])
 
 
-def _slotted(frames: Sequence[Frame], batch: int) -> list[list[Frame]]:
-    blocks: dict[int, list[Frame]] = {}
-    for frame in frames:
-        blocks.setdefault(frame.index // batch, []).append(frame)
-    return list(blocks.values())
-
-
-def _placed(items_M: torch.Tensor, slots: Sequence[int], batch: int) -> torch.Tensor:
-    """A whole batch with each item at its slot and zeros elsewhere: a network's rounding depends on the batch's shape
-    and may depend on the slot, so both are fixed by the frame's index (see farm.nets.slots)."""
-    placed = items_M.new_zeros((batch, *items_M.shape[1:]))
-    placed[list(slots)] = items_M
-    return placed
-
-
-def _rows(codes_BD: torch.Tensor, slots: Sequence[int]) -> NDArray[np.float32]:
-    return codes_BD[list(slots)].float().cpu().numpy()
+def _array(codes_MD: torch.Tensor) -> NDArray[np.float32]:
+    return codes_MD.float().cpu().numpy()

@@ -30,6 +30,7 @@ from farm.media.frame import Frame, PictureFormat
 from farm.media.mux import check_segment
 from farm.media.thumbnail import jpeg
 from farm.nets.bundle import Bundle
+from farm.nets.slots import out_of_slots
 from workers import factors, square
 from workers.coding import Appearance, Coder
 from workers.factors import SOURCE
@@ -177,9 +178,10 @@ class _Chunk:
                 if batch.style_BD is None:
                     yield batch
                     continue
-                slots = [k % self._batch for k in range(batch.outputs.start, batch.outputs.stop)]
+                shown = range(batch.outputs.start, batch.outputs.stop)
                 image_B3SS = self._bundle.generator(batch.style_BD, self._who.map_1CMM)
-                yield replace(batch, style_BD=None, generated_N3SS=image_B3SS[slots].float())
+                image_N3SS = out_of_slots(image_B3SS, shown, self._batch).float()
+                yield replace(batch, style_BD=None, generated_N3SS=image_N3SS)
 
     def composite(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
         timeline, source = self._plan.timeline, self._plan.videos[SOURCE]

@@ -1,12 +1,12 @@
 """Batches that do not show: item i of a job always meets a network at slot i % B of a batch of exactly B items.
 
 The same sums in another batch shape, or at another place in it, may round differently. With the shape and the place
-fixed, the result of an item is the same bits whichever span of items is asked for.
+fixed, the result of an item is the same bits whichever items are asked for with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -15,43 +15,52 @@ from torch import Tensor
 Result = TypeVar("Result", Tensor, tuple[Any, ...])
 
 
-def run_in_slots(network: Callable[..., Result], start: int, items: Tensor | tuple[Tensor, ...], batch: int) -> Result:
-    """network's results for items start, start + 1, ..., as if there were no spans.
-
-    items: (N, ...), or several such tensors, one an argument of `network`; N >= 1. Empty slots are zeros. network
-    returns a tensor, a tuple or a NamedTuple of tensors, each with B results; so does this, with N.
-    """
-    inputs = items if isinstance(items, tuple) else (items,)
-    count = inputs[0].shape[0]
-    if count == 0 or any(tensor.shape[0] != count for tensor in inputs):
-        raise ValueError(f"items of lengths {[tensor.shape[0] for tensor in inputs]} do not make a span")
-    pieces: list[Result] = []
-    first = start
-    while first < start + count:
-        slot = first % batch
-        stop = min(start + count, first - slot + batch)
-        filled = tuple(_placed(tensor[first - start : stop - start], slot, batch) for tensor in inputs)
-        pieces.append(_each(network(*filled), slot, slot + stop - first))
-        first = stop
-    return _joined(pieces)
+def blocks(indices: Iterable[int], batch: int) -> list[list[int]]:
+    """Indices put together that share a batch, in the order that their batches first appear."""
+    found: dict[int, list[int]] = {}
+    for index in indices:
+        found.setdefault(index // batch, []).append(index)
+    return list(found.values())
 
 
-def _placed(items_N: Tensor, slot: int, batch: int) -> Tensor:
-    placed = items_N.new_zeros((batch, *items_N.shape[1:]))
-    placed[slot : slot + items_N.shape[0]] = items_N
+def in_slots(items_M: Tensor, indices: Sequence[int], batch: int) -> Tensor:
+    """(M, ...) -> (batch, ...): each item at its slot, zeros elsewhere. The indices share a batch."""
+    placed = items_M.new_zeros((batch, *items_M.shape[1:]))
+    placed[[index % batch for index in indices]] = items_M
     return placed
 
 
-def _each(result: Any, start: int, stop: int) -> Any:
-    if isinstance(result, Tensor):
-        return result[start:stop]
-    return _like(result, [tensor[start:stop] for tensor in result])
+def out_of_slots(results_B: Result, indices: Sequence[int], batch: int) -> Result:
+    """The inverse, of a tensor or of each tensor of a tuple: (batch, ...) -> (M, ...)."""
+    slots = [index % batch for index in indices]
+    if isinstance(results_B, Tensor):
+        return results_B[slots]
+    return _like(results_B, [tensor[slots] for tensor in results_B])
 
 
-def _joined(pieces: list[Any]) -> Any:
+def run_in_slots(network: Callable[..., Result], indices: Sequence[int], items_M: Tensor, batch: int) -> Result:
+    """network's results for the items of these indices (distinct, at least one), as if all others were there too.
+
+    network takes (batch, ...) and returns a tensor, a tuple or a NamedTuple of tensors with as many results; so does
+    this, with M, in the order of `indices`.
+    """
+    if not indices or len(indices) != items_M.shape[0] or len(set(indices)) != len(indices):
+        raise ValueError(f"{len(indices)} indices do not name {items_M.shape[0]} items")
+    row = {index: number for number, index in enumerate(indices)}
+    order: list[int] = []
+    pieces: list[Any] = []
+    for block in blocks(indices, batch):
+        placed = in_slots(items_M[[row[index] for index in block]], block, batch)
+        pieces.append(out_of_slots(network(placed), block, batch))
+        order += [row[index] for index in block]
+    back = torch.tensor(order).argsort().to(items_M.device)
+    return _joined(pieces, back)
+
+
+def _joined(pieces: list[Any], order: Tensor) -> Any:
     if isinstance(pieces[0], Tensor):
-        return torch.cat(pieces)
-    return _like(pieces[0], [torch.cat(column) for column in zip(*pieces, strict=True)])
+        return torch.cat(pieces)[order]
+    return _like(pieces[0], [torch.cat(column)[order] for column in zip(*pieces, strict=True)])
 
 
 def _like(result: tuple[Any, ...], values: list[Tensor]) -> Any:

@@ -13,50 +13,53 @@ from farm.nets.bundle import Bundle
 from farm.nets.slots import run_in_slots
 
 COUNT = 19
-SPANS = [(0, 1), (0, 19), (3, 4), (3, 9), (7, 8), (4, 12), (5, 18), (18, 19)]
+ASKED = [
+    *(range(*span) for span in [(0, 1), (3, 4), (3, 9), (7, 8), (4, 12), (5, 18), (18, 19)]),
+    (2, 3, 9, 17),
+    (12, 1),
+]
 
 
 @pytest.fixture(params=["appearance", "motion", "audio", "generator"])
-def case(request: pytest.FixtureRequest, tiny_bundle: Bundle) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+def case(request: pytest.FixtureRequest, tiny_bundle: Bundle) -> tuple[Callable[[Tensor], Any], Tensor]:
     torch.manual_seed(0)
     pictures = torch.rand(COUNT, 3, 64, 64) * 2 - 1
     if request.param == "audio":
-        return tiny_bundle.audio, (torch.rand(COUNT, 1, 80, 20),)
+        return tiny_bundle.audio, torch.rand(COUNT, 1, 80, 20)
     if request.param == "generator":
         app_map = torch.randn(1, tiny_bundle.sizes.map, 2, 2)
-        return lambda style: tiny_bundle.generator(style, app_map), (torch.randn(COUNT, tiny_bundle.sizes.style),)
-    return tiny_bundle.networks.named()[request.param], (pictures,)
+        return lambda style: tiny_bundle.generator(style, app_map), torch.randn(COUNT, tiny_bundle.sizes.style)
+    return tiny_bundle.networks.named()[request.param], pictures
 
 
 @pytest.mark.parametrize("batch", [4, 8])
-def test_spans_do_not_show(case: tuple[Callable[..., Any], tuple[Tensor, ...]], batch: int) -> None:
+def test_what_else_is_asked_for_does_not_show(case: tuple[Callable[[Tensor], Any], Tensor], batch: int) -> None:
     network, items = case
     with torch.inference_mode():
-        whole = run_in_slots(network, 0, items, batch)
-        for start, stop in SPANS:
-            part = run_in_slots(network, start, tuple(tensor[start:stop] for tensor in items), batch)
+        whole = run_in_slots(network, range(COUNT), items, batch)
+        for asked in ASKED:
+            part = run_in_slots(network, asked, items[list(asked)], batch)
             assert type(part) is type(whole)
             for a, b in zip(_tensors(part), _tensors(whole), strict=True):
-                assert torch.equal(a, b[start:stop])
+                assert torch.equal(a, b[list(asked)])
 
 
 def test_every_call_is_a_full_batch_in_place() -> None:
     seen: list[list[int]] = []
 
-    def network(x: Tensor, y: Tensor) -> Tensor:
+    def network(x: Tensor) -> Tensor:
         seen.append(x.tolist())
-        return x + y
+        return 3 * x
 
-    items = torch.arange(10, 17)
-    result = run_in_slots(network, 10, (items, 2 * items), 4)
-    assert result.tolist() == (3 * items).tolist()
-    assert seen == [[0, 0, 10, 11], [12, 13, 14, 15], [16, 0, 0, 0]]
+    asked = [16, *range(10, 15)]
+    assert run_in_slots(network, asked, torch.tensor(asked), 4).tolist() == [3 * index for index in asked]
+    assert seen == [[16, 0, 0, 0], [0, 0, 10, 11], [12, 13, 14, 0]]
 
 
-@pytest.mark.parametrize("items", [(torch.zeros(0, 2),), (torch.zeros(2), torch.zeros(3))])
-def test_no_span(items: tuple[Tensor, ...]) -> None:
-    with pytest.raises(ValueError, match="do not make a span"):
-        run_in_slots(lambda *x: x[0], 0, items, 4)
+@pytest.mark.parametrize(("indices", "items"), [([], 0), ([1, 2], 3), ([4, 4], 2)])
+def test_indices_name_items(indices: list[int], items: int) -> None:
+    with pytest.raises(ValueError, match="do not name"):
+        run_in_slots(lambda x: x, indices, torch.zeros(items, 2), 4)
 
 
 def _tensors(result: Any) -> tuple[Tensor, ...]:
