@@ -28,13 +28,8 @@ from workers.worker import Terms, Worker
 from workers.workshop import Workshop
 
 
-def input_limits(settings: InputSettings, storage_url: str) -> InputLimits:
-    """The settings as the domain's limits; the farm's own bucket is always allowed."""
-    values = {field.name: getattr(settings, field.name) for field in fields(InputLimits)}
-    if storage_url.startswith("s3://"):
-        own = storage_url.removeprefix("s3://").split("/", 1)[0]
-        values["s3_buckets"] = (*values["s3_buckets"], own)
-    return InputLimits(**values)
+def input_limits(settings: InputSettings) -> InputLimits:
+    return InputLimits(**{field.name: getattr(settings, field.name) for field in fields(InputLimits)})
 
 
 def memory_limit(settings: WorkerSettings) -> int:
@@ -55,7 +50,7 @@ def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSet
         engine,
         store,
         Inputs(settings.cache_dir, store, settings.cache_bytes),
-        input_limits(inputs, farm.storage_url),
+        input_limits(inputs),
         farm.storage_endpoint_url,
         settings.batch_frames,
         settings.chunk_s,

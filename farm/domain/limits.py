@@ -11,8 +11,8 @@ class InputLimits:
     """The values of `farm.settings.InputSettings`, for code that reads no settings.
 
     schemes: of uris ("https", "s3", "file"). file_roots: folders that file:// uris may name. private_hosts: hosts that
-    may resolve to private or loopback addresses. s3_buckets: buckets that s3:// uris may name; entry points add the
-    farm's own.
+    may resolve to private or loopback addresses. s3_buckets: buckets that s3:// uris and destinations may
+    name; the farm's own is no exception.
     """
 
     schemes: tuple[str, ...] = ("https", "s3")
