@@ -171,7 +171,7 @@ def faststart(path: Path, dest: Path) -> Path:
 def ffmpeg(*args: str, dest: Path) -> Path:
     """Whatever PyAV cannot make, by the ffmpeg command; `dest` comes last."""
     argv = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-y", *args, str(dest)]
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
     return dest
 
 

@@ -83,11 +83,12 @@ def _make_bucket(settings: FarmSettings) -> None:
     """Make the bucket of an s3:// storage if it is not there and we may."""
     if not settings.storage_url.startswith("s3://"):
         return
-    import boto3
     from botocore.exceptions import ClientError
 
+    from farm.storage.s3 import connect
+
     bucket = settings.storage_url.removeprefix("s3://").split("/")[0]
-    s3 = boto3.client("s3", endpoint_url=settings.storage_endpoint_url or None)
+    s3 = connect(settings.storage_endpoint_url or None)
     try:
         s3.head_bucket(Bucket=bucket)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 import boto3
 import httpx
 import pytest
-import sqlalchemy as sa
 import structlog
 from moto.server import ThreadedMotoServer
 
@@ -57,17 +55,11 @@ Starter = Callable[..., Api]
 
 
 @pytest.fixture(scope="session")
-def api_database_url(database_server: str) -> Iterator[str]:
+def api_database_url(new_database: Callable[[], str]) -> str:
     """A database of the API tests' own: other tests empty theirs while our servers run."""
-    name = f"dubfarm_api_{secrets.token_hex(4)}"
-    engine = sa.create_engine(database_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    url = sa.engine.make_url(database_server).set(database=name).render_as_string(hide_password=False)
+    url = new_database()
     migrate.upgrade(url)
-    yield url
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -3,115 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
-import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
 
 from farm.cli.demo import MATERIAL
-from farm.embedded.process import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
-WORK_S = 300
-
-
-@dataclass(frozen=True)
-class Command:
-    """`dubfarm … --json` on one data folder."""
-
-    data: Path
-
-    def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DUBFARM_", "PG"))}
-        for name in ("DATABASE_URL", "BROKER_URL", "STORAGE_URL", "STORAGE_ENDPOINT_URL"):
-            kept.pop(name, None)
-        # Warnings are errors in the tests' own process only.
-        kept.pop("PYTHONWARNINGS", None)
-        return {**kept, "DUBFARM_DATA": str(self.data), "PYTHONPATH": str(ROOT)}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "farm.cli", *arguments, "--json"],
-            env=self.environment(),
-            cwd=self.data.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *arguments: str) -> tuple[int, Any]:
-        """(exit code, what it answered)."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=WORK_S + 60)
-        assert "Traceback" not in err, err
-        return process.returncode, json.loads(out) if out else None
-
-    @contextmanager
-    def farm(self) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-        """`dubfarm up`, killed at the end if the test did not end it."""
-        process = self.start("up", "--port", str(free_port()))
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()  # the suite's time-out bounds it
-            assert line, f"{process.stderr.read() if process.stderr else ''}\n{_logs(self.data)}"
-            yield process, json.loads(line)
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.communicate(timeout=60)
-
-    def processes(self) -> list[str]:
-        """Command lines of all processes that belong to this data folder, zombies apart."""
-        found: list[str] = []
-        for proc in Path("/proc").glob("[0-9]*"):
-            try:
-                belongs = str(self.data).encode() in (proc / "environ").read_bytes() + (proc / "cmdline").read_bytes()
-                line = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if belongs and line and int(proc.name) != os.getpid():
-                found.append(f"{proc.name} {line}")
-        return found
-
-    def wait_until_gone(self) -> None:
-        deadline = time.monotonic() + 60
-        while left := self.processes():
-            assert time.monotonic() < deadline, left
-            time.sleep(0.2)
-
-
-def _logs(data: Path) -> str:
-    return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for log in sorted((data / "logs").glob("*.log")))
-
-
-def _short_voice(dest: Path, seconds: float) -> None:
-    """The beginning of the demo's voice, as a wav."""
-    with av.open(str(MATERIAL / "voice_en.flac")) as container:
-        mono = av.AudioResampler("s16", "mono", 16000)
-        parts = [part for frame in container.decode(audio=0) for part in mono.resample(frame)]
-    samples = b"".join(part.to_ndarray().astype("<i2").tobytes() for part in parts)
-    with wave.open(str(dest), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(samples[: int(seconds * 16000) * 2])
+from tests.e2e.command import WORK_S, Command, short_voice
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_farm_from_first_start_to_crash_and_back(tmp_path: Path) -> None:
-    dubfarm = Command(tmp_path / "farm data")
-    _short_voice(tmp_path / "voice.wav", 0.8)
+def test_a_farm_from_first_start_to_crash_and_back(services: Mapping[str, str], tmp_path: Path) -> None:
+    dubfarm = Command(tmp_path / "farm data", services)
+    short_voice(tmp_path / "voice.wav", 0.8)
     items = [
         {"custom_id": "speaks", "kind": "animate", "image": str(MATERIAL / "portrait.png"), "audio": "voice.wav"},
         {"custom_id": "nobody", "kind": "dub", "video": str(MATERIAL / "no_face.mp4"), "audio": "voice.wav"},
@@ -120,9 +28,9 @@ def test_a_farm_from_first_start_to_crash_and_back(tmp_path: Path) -> None:
 
     with dubfarm.farm() as (process, told):
         code, done = dubfarm("batch", "submit", "two.jsonl", "--wait", "-o", "out", "--timeout", str(WORK_S))
-        assert code == 1, (done, _logs(dubfarm.data))
+        assert code == 1, (done, dubfarm.logs())
         jobs = {job["custom_id"]: job for job in done["jobs"]}
-        assert jobs["speaks"]["status"] == "succeeded", (jobs, _logs(dubfarm.data))
+        assert jobs["speaks"]["status"] == "succeeded", (jobs, dubfarm.logs())
         assert jobs["nobody"]["status"] == "failed"
         assert jobs["nobody"]["error"]["code"] == "no_face"
         assert list(done["files"]) == ["speaks"]
@@ -137,7 +45,7 @@ def test_a_farm_from_first_start_to_crash_and_back(tmp_path: Path) -> None:
         assert (code, refused["error"]["code"]) == (2, "folder_in_use")
 
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0, _logs(dubfarm.data)
+        assert process.wait(120) == 0, dubfarm.logs()
     dubfarm.wait_until_gone()
     assert dubfarm("batch", "list")[0] == 5
 
@@ -172,8 +80,8 @@ def _keys_are_worth_what_they_say(dubfarm: Command) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_the_demo_comes_out_as_designed(tmp_path: Path) -> None:
-    dubfarm = Command(tmp_path / "data")
+def test_the_demo_comes_out_as_designed(services: Mapping[str, str], tmp_path: Path) -> None:
+    dubfarm = Command(tmp_path / "data", services)
     code, report = dubfarm("demo", "--output", str(tmp_path / "out"))
     assert code == 0, report
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -23,15 +20,6 @@ FORMATS = [
     PictureFormat(119, 96, 8, 0, 0, "bt709", True),
     PictureFormat(121, 95, 10, 1, 1, "bt2020", False),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These tensors are too small to share: threads would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def textured(picture: PictureFormat, seed: int = 0, index: int = 0) -> Frame:

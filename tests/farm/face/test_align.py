@@ -9,7 +9,7 @@ from farm.face import align
 from farm.face.planes import PlanesBatch, chroma_from_luma, codes, rgb, rgb_from_ypbpr
 from farm.face.resample import apply, chain, invert, shrunk
 from farm.media.frame import PictureFormat
-from tests.farm.face.drawn import CPU, FORMATS, batch, one_thread, square  # noqa: F401
+from tests.farm.face.drawn import CPU, FORMATS, batch, square
 
 
 def reference_crop(planes: PlanesBatch, frame: int, crop_from_frame: NDArray[np.float64], size: int) -> NDArray:

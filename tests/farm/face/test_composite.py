@@ -10,7 +10,7 @@ from farm.face.mask import FEATHER, NARROW
 from farm.face.planes import PlanesBatch, codes
 from farm.face.seam import border_error
 from farm.media.frame import PictureFormat
-from tests.farm.face.drawn import FORMATS, batch, face_points, one_thread, square  # noqa: F401
+from tests.farm.face.drawn import FORMATS, batch, face_points, square
 
 Scene = tuple[PlanesBatch, NDArray[np.float64], NDArray[np.float32], NDArray[np.bool_]]
 

@@ -8,7 +8,7 @@ import torch
 
 from farm.face import planes
 from farm.media.frame import PictureFormat
-from tests.farm.face.drawn import CPU, FORMATS, batch, one_thread, textured  # noqa: F401
+from tests.farm.face.drawn import CPU, FORMATS, batch, textured
 
 SMALL = PictureFormat(4, 4, 8, 0, 0, "bt601", False)
 

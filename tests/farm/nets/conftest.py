@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,6 @@ from farm.nets.sizes import Sizes
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "pdfgc"
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks lose more to waiting for a second thread than it gives, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
