@@ -75,7 +75,8 @@ def video(
     if codec == "libx264":
         settings["x264-params"] = f"threads=1:scenecut=0:bframes={b_frames}" + (":tff=1" if interlaced else "")
     if codec == "libx265":
-        settings["x265-params"] = f"log-level=none:bframes={b_frames}"
+        # Where frames are fewer than its look-ahead, x265 leaves the dts of reordered ones unset.
+        settings["x265-params"] = f"log-level=none:bframes={b_frames if frames > 30 else 0}"
     settings |= options or {}
     container_options = {"video_track_timescale": str(tick.denominator)} if path.suffix in (".mp4", ".mov") else {}
     turned = rotation in (90, 270)

@@ -34,7 +34,12 @@ def finalize(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Ou
 
 def delivery_uri(destination: str, custom_id: str, container: str) -> str:
     """The uri that a destination means: one ending in a slash is a folder, and the job's custom_id names the file."""
-    return f"{destination}{custom_id}.{container}" if destination.endswith("/") else destination
+    if not destination.endswith("/"):
+        return destination
+    # Users choose custom_id for themselves: it may not lead out of the folder, nor be no key at all.
+    plain = "".join("_" if letter == "\\" or ord(letter) < 32 else letter for letter in custom_id)
+    parts = ("_" if part in ("", ".", "..") else part for part in plain.split("/"))
+    return f"{destination}{'/'.join(parts)}.{container}"
 
 
 def _deliver(path: Path, uri: str, shop: Workshop) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from farm.domain.limits import InputLimits
 from farm.errors import Rejected, Transient
+from farm.storage.blobs import check_key
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -168,11 +169,16 @@ def _literal(host: str) -> IPAddress | None:
 
 
 def check_destination(uri: str, limits: InputLimits) -> None:
-    """Where an output may be copied to: a key in an allow-listed bucket. Rejected: destination_refused."""
+    """Where an output may be copied to: a key in an allow-listed bucket, or a folder there when it ends in a slash.
+
+    Rejected: destination_refused.
+    """
     try:
-        target = _parse(uri)
-    except Rejected as error:
-        raise Rejected("destination_refused", error.detail) from None
+        target = _parse(uri.removesuffix("/"))
+        if target.scheme == "s3":
+            check_key(target.path)
+    except (Rejected, ValueError) as error:
+        raise Rejected("destination_refused", getattr(error, "detail", str(error))) from None
     if target.scheme != "s3" or target.host not in limits.s3_buckets:
         buckets = ", ".join(limits.s3_buckets) or "none is set"
         raise Rejected("destination_refused", f"a destination is s3://bucket/key in a bucket of this farm ({buckets})")

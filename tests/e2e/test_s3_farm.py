@@ -101,4 +101,3 @@ def _bytes_pass_the_api_by(told: Mapping[str, str], job_id: str, output: bytes, 
         assert answer.status_code == 302
         assert httpx.URL(answer.headers["location"]).netloc == server
         assert httpx.get(answer.headers["location"], timeout=60).content == output
-        assert http.get(f"/v1/jobs/{job_id}/preview").content.startswith(b"\xff\xd8")

@@ -114,3 +114,5 @@ def _raise(error: Exception) -> None:
 def test_a_destination_is_a_key_or_a_folder() -> None:
     assert delivery_uri("s3://out/a.mp4", "one", "mp4") == "s3://out/a.mp4"
     assert delivery_uri("s3://out/x/", "one", "mp4") == "s3://out/x/one.mp4"
+    assert delivery_uri("s3://out/x/", "ep 1/ü", "mp4") == "s3://out/x/ep 1/ü.mp4"
+    assert delivery_uri("s3://out/x/", "../a\\b//", "mp4") == "s3://out/x/_/a_b/_/_.mp4"

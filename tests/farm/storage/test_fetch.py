@@ -306,7 +306,9 @@ def test_files_inside_their_roots(tmp_path: Path) -> None:
 def test_destinations_are_keys_in_allowed_buckets() -> None:
     limits = InputLimits(s3_buckets=("films",))
     fetch.check_destination("s3://films/out/a.mp4", limits)
-    for uri in ("s3://other/a.mp4", "s3://films/", "https://example.com/x", "file:///x", "nothing"):
+    fetch.check_destination("s3://films/out/", limits)
+    nowhere = ("s3://other/a.mp4", "s3://films", "s3://films/", "s3://films/a/../b", "s3://films/a//", "s3://films//a")
+    for uri in (*nowhere, "https://example.com/x", "file:///x", "nothing"):
         with pytest.raises(Rejected, match="destination_refused"):
             fetch.check_destination(uri, limits)
 
