@@ -78,7 +78,7 @@ def test_a_batch_goes_through_a_farm_on_s3(on_s3: Mapping[str, str], bucket: str
     dubfarm.wait_until_gone()
     assert not (dubfarm.data / "blobs").exists()
     kept = {found.key.split("/")[0] for found in open_store(on_s3["STORAGE_URL"], endpoint).list("")}
-    assert {"bundles", "inputs", "jobs", "uploads"} <= kept
+    assert {"bundles", "inputs", "jobs"} <= kept
 
 
 def _material(folder: Path) -> None:
