@@ -17,6 +17,9 @@ from pathlib import Path
 # Before torch is imported anywhere, child processes included: tiny networks lose more to waiting for a second thread
 # than it gives, most of all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What our own S3 server takes; and boto3 looks no further for credentials of whoever runs the tests.
+if not os.environ.get("STORAGE_URL", "").startswith("s3://"):
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 import pytest
 import sqlalchemy as sa
@@ -142,3 +145,15 @@ def storage_url(tmp_path_factory: pytest.TempPathFactory, storage_endpoint_url: 
 @pytest.fixture
 def store(storage_url: str, storage_endpoint_url: str | None) -> BlobStore:
     return open_store(storage_url, storage_endpoint_url)
+
+
+@pytest.fixture(scope="session")
+def own_s3_url() -> Iterator[str]:
+    """An S3 server in this process, whatever the environment names; it takes any credentials."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

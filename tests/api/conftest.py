@@ -1,4 +1,4 @@
-"""A live API on loopback over the session's real Postgres, with a local folder as object store."""
+"""A live API on loopback over the run's real Postgres and store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
 import structlog
-from moto.server import ThreadedMotoServer
 
 from api.__main__ import Server, config
 from api.app import create_app
@@ -24,6 +22,7 @@ from farm.domain.limits import InputLimits
 from farm.domain.tenant import Scope
 from farm.flow import keys, versions
 from farm.storage.blobs import BlobStore, open_store
+from farm.storage.s3 import connect as connect_s3
 from tests.api.hands import Hands
 
 
@@ -63,26 +62,21 @@ def api_database_url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3_store() -> Iterator[BlobStore]:
+def s3_store(own_s3_url: str) -> BlobStore:
     """A bucket on an S3 server on loopback."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="farm")
-        yield open_store("s3://farm/prefix", endpoint)
-        server.stop()
+    connect_s3(own_s3_url).create_bucket(Bucket="api-tests")
+    return open_store("s3://api-tests/prefix", own_s3_url)
 
 
 @pytest.fixture(scope="session")
 def start_api(
-    api_database_url: str, broker_url: str, tmp_path_factory: pytest.TempPathFactory
+    api_database_url: str,
+    broker_url: str,
+    storage_url: str,
+    storage_endpoint_url: str | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Api]]:
-    """Start API servers; each has its own store unless one is given, all share the database."""
+    """Start API servers; all share the database, and the run's store unless another is given."""
     database = connect(api_database_url)
     with database.transaction() as session:
         version = versions.register(
@@ -104,10 +98,8 @@ def start_api(
         store: BlobStore | None = None,
         database_of: Database | None = None,
     ) -> Api:
-        folder = tmp_path_factory.mktemp("api")
-        inputs = folder / "inputs"
-        inputs.mkdir()
-        blobs = store or open_store((folder / "blobs").as_uri())
+        inputs = tmp_path_factory.mktemp("inputs")
+        blobs = store or open_store(storage_url, storage_endpoint_url)
         app_celery = celery if broker is None else queue.celery_app(broker)
         stopping = threading.Event()
         limits = InputLimits(

@@ -11,13 +11,24 @@ import httpx
 import pytest
 
 from farm.client import ApiError, Client
-from farm.storage.blobs import BlobStore
+from farm.storage.blobs import BlobStore, open_store
 from tests.api.conftest import Api, Starter
 from tests.api.hands import OUTPUT, PREVIEW, Hands
 from tests.api.test_batches import items
 
 DATA = os.urandom(3_000_000)
 TAG = f'"{hashlib.sha256(OUTPUT).hexdigest()}"'
+
+
+@pytest.fixture(scope="module")
+def folder_store(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
+    return open_store(tmp_path_factory.mktemp("blobs").as_uri())
+
+
+@pytest.fixture(scope="module")
+def api(start_api: Starter, folder_store: BlobStore) -> Api:
+    """On a folder, wherever the run has its store: only there do bytes pass through the API."""
+    return start_api(store=folder_store)
 
 
 @pytest.fixture
@@ -76,8 +87,8 @@ def test_an_upload_by_hand(http: httpx.Client):
     assert [row["id"] for row in http.get("/v1/assets").json()["data"]] == [asset["id"]]
 
 
-def test_too_many_bytes(start_api: Starter):
-    api = start_api(max_bytes=1000)
+def test_too_many_bytes(start_api: Starter, folder_store: BlobStore):
+    api = start_api(max_bytes=1000, store=folder_store)
     with api.http(api.key("large")) as http:
         assert http.post("/v1/assets", json={"size_bytes": 1001}).json()["code"] == "asset_too_large"
         url = http.post("/v1/assets", json={}).json()["upload"]["url"]

@@ -16,6 +16,7 @@ from farm.domain.tenant import Scope
 from tests.api.conftest import Api, Starter
 
 NOWHERE = "job_" + "0" * 32
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def check(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -150,9 +151,9 @@ def test_a_bug_is_a_problem_too(start_api: Starter, monkeypatch: pytest.MonkeyPa
 
 def test_the_docs_list_every_code():
     """Those with a status of their own, and those that a job's files can be refused with."""
-    text = Path("docs/api.md").read_text()
+    text = (ROOT / "docs" / "api.md").read_text()
     assert [code for code in STATUS_OF_CODE if f"`{code}`" not in text] == []
-    folders = [Path("farm") / name for name in ("media", "face", "storage")]
+    folders = [ROOT / "farm" / name for name in ("media", "face", "storage")]
     sources = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
     codes = set(re.findall(r'Rejected\(\s*"((?:media|uri|face|reference|no|destination)_[a-z_]+)"', sources))
     assert len(codes) > 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -19,6 +20,8 @@ from farm.client import ApiError, Client
 from tests.api.conftest import Api
 from tests.api.hands import Hands
 from tests.api.test_batches import items
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_workers_are_drained_and_resumed(client: Client, hands: Hands):
@@ -116,13 +119,15 @@ def test_the_openapi_document(api: Api):
 
 def test_the_documented_bodies_are_accepted_ones():
     """The example of docs/api.md goes through the same door."""
-    text = Path("docs/api.md").read_text()
+    text = (ROOT / "docs" / "api.md").read_text()
     (body,) = re.findall(r"-d '(\{\s*\"items\".*?)'\n\n", text, re.S)
     body = body.replace("'$id'", "ast_" + "0" * 32)
     assert read(body.encode()).problems == ()
 
 
-def test_the_process_serves_and_stops_at_sigterm(api_database_url: str, broker_url: str, tmp_path: Path, api: Api):
+def test_the_process_serves_and_stops_at_sigterm(
+    api_database_url: str, broker_url: str, storage_url: str, storage_endpoint_url: str | None, api: Api
+):
     """`python -m api` with an open event stream ends at once, and cleanly."""
     key = api.key("a process")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -130,9 +135,12 @@ def test_the_process_serves_and_stops_at_sigterm(api_database_url: str, broker_u
     environment = {
         "DATABASE_URL": api_database_url,
         "BROKER_URL": broker_url,
-        "STORAGE_URL": (tmp_path / "blobs").as_uri(),
+        "STORAGE_URL": storage_url,
+        **({"STORAGE_ENDPOINT_URL": storage_endpoint_url} if storage_endpoint_url else {}),
+        **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
         "DUBFARM_API_PORT": str(port),
         "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
     }
     with subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.PIPE) as process:
         try:

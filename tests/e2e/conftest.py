@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -25,23 +26,9 @@ def services(request: pytest.FixtureRequest, storage_url: str, storage_endpoint_
 
 
 @pytest.fixture
-def on_s3(services: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    """The same with an S3 server: the run's own, else one on loopback, without its bucket."""
+def on_s3(services: Mapping[str, str], request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The same with an S3 server: the one that the run is given, else our own, without its bucket."""
     if services.get("STORAGE_URL", "").startswith("s3://"):
-        credentials = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-        yield {**services, **credentials}
-        return
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        **services,
-        "STORAGE_URL": "s3://dubfarm/farm",
-        "STORAGE_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    server.stop()
+        return services
+    endpoint: str = request.getfixturevalue("own_s3_url")
+    return {**services, "STORAGE_URL": f"s3://dubfarm-{secrets.token_hex(4)}/farm", "STORAGE_ENDPOINT_URL": endpoint}

@@ -21,11 +21,8 @@ from tests.e2e.command import WORK_S, Command, short_voice
 
 
 @pytest.fixture
-def bucket(on_s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(on_s3: Mapping[str, str]) -> Iterator[str]:
     """A studio's own bucket on the same server: inputs and finished videos."""
-    for name, value in on_s3.items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
     client = s3.connect(on_s3.get("STORAGE_ENDPOINT_URL"))
     name = f"studio-{secrets.token_hex(4)}"
     client.create_bucket(Bucket=name)

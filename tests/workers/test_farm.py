@@ -33,6 +33,7 @@ from tests.small_farm import Fleet
 from workers.work import BundleFolder
 
 MATERIAL = Path(farm.cli.__path__[0]) / "demo_material"
+ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 300.0
 
 
@@ -73,7 +74,7 @@ def environment(
 ) -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONPATH": os.getcwd(),
+        "PYTHONPATH": str(ROOT),
         "DATABASE_URL": database_url,
         "BROKER_URL": broker_url,
         "STORAGE_URL": storage_url,

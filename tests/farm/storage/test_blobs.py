@@ -170,20 +170,20 @@ def test_presigned_requests_work_for_anybody(s3_store: S3Store) -> None:
     assert answer.headers["content-disposition"] == disposition("take 1 (naïve).mp4")
 
 
-def test_s3_that_does_not_answer_is_transient(s3_env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_that_does_not_answer_is_transient(own_s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Transient, match="storage_unavailable"):
-        S3Store(connect(s3_env), "no-such-bucket").put_bytes(b"", "k")
+        S3Store(connect(own_s3_url), "no-such-bucket").put_bytes(b"", "k")
     client = connect("http://127.0.0.1:9")
     client.meta.config.retries["max_attempts"] = 1
     with pytest.raises(Transient, match="storage_unavailable"):
         S3Store(client, "farm").get_bytes("k")
 
 
-def test_open_store_by_url(tmp_path: Path, s3_env: str) -> None:
+def test_open_store_by_url(tmp_path: Path, own_s3_url: str) -> None:
     store = open_store((tmp_path / "with space").as_uri())
     assert isinstance(store, LocalStore)
     assert store.root == tmp_path / "with space"
-    far = open_store("s3://farm/some/prefix/", s3_env)
+    far = open_store("s3://farm/some/prefix/", own_s3_url)
     assert far.uri("k") == "s3://farm/some/prefix/k"
     for url in ("ftp://x/y", "/plain/path", "s3:///key", "file://host/x"):
         with pytest.raises(ValueError, match="store's url"):

@@ -313,18 +313,18 @@ def test_destinations_are_keys_in_allowed_buckets() -> None:
             fetch.check_destination(uri, limits)
 
 
-def test_s3_uris_in_allowed_buckets(s3_store: S3Store, s3_env: str, tmp_path: Path) -> None:
+def test_s3_uris_in_allowed_buckets(s3_store: S3Store, own_s3_url: str, tmp_path: Path) -> None:
     s3_store.put_bytes(BODY, "in/ä b.mp4")
     limits = InputLimits(s3_buckets=("farm", "gone"))
     uri = s3_store.uri("in/ä b.mp4")
     with pytest.raises(Rejected, match="uri_malformed"):
-        fetch.fetch(uri, tmp_path / "x", limits, s3_env)
+        fetch.fetch(uri, tmp_path / "x", limits, own_s3_url)
     s3_store.copy("in/ä b.mp4", "in/b.mp4")
     uri = s3_store.uri("in/b.mp4")
-    assert fetch.fetch(uri, tmp_path / "x", limits, s3_env).size_bytes == len(BODY)
+    assert fetch.fetch(uri, tmp_path / "x", limits, own_s3_url).size_bytes == len(BODY)
     with pytest.raises(Rejected, match="uri_too_large"):
-        fetch.fetch(uri, tmp_path / "x", replace(limits, max_bytes=10), s3_env)
+        fetch.fetch(uri, tmp_path / "x", replace(limits, max_bytes=10), own_s3_url)
     for missing in (f"{uri}.no", "s3://gone/key"):
         with pytest.raises((Rejected, Transient)) as failed:
-            fetch.fetch(missing, tmp_path / "y", limits, s3_env)
+            fetch.fetch(missing, tmp_path / "y", limits, own_s3_url)
         assert failed.value.code == "uri_not_found"
