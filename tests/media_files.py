@@ -7,8 +7,9 @@ Frame k of every video shows `picture_of(k)`: a moving pattern and k itself as a
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+import farm.cli
+
 BITS = 10
 SQUARE = 8
+ACTOR = Path(farm.cli.__path__[0]) / "demo_material" / "actor.mp4"
 
 
 def picture_of(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -30,7 +34,28 @@ def picture_of(number: int, width: int, height: int) -> NDArray[np.uint8]:
     red = 128 + 80 * np.sin(x / 17 + turn)
     green = 128 + 80 * np.cos(y / 13 - turn)
     blue = 128 + 60 * np.sin((x + y) / 29 + 2 * turn)
-    image = np.stack([red, green, blue], -1).round().astype(np.uint8)
+    return _numbered(np.stack([red, green, blue], -1).round().astype(np.uint8), number)
+
+
+def actor_of(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """As `picture_of`, with a drawn man who speaks in the middle: a face that is really found and followed."""
+    pictures = _actor(width, height)
+    return _numbered(pictures[number % len(pictures)].copy(), number)
+
+
+@cache
+def _actor(width: int, height: int) -> list[NDArray[np.uint8]]:
+    with av.open(str(ACTOR)) as container:
+        stream = container.streams.video[0]
+        whole = stream.width, stream.height
+        cut = min(whole[0], round(whole[1] * width / height))
+        scaled = round(whole[0] * width / cut)
+        left = (scaled - width) // 2
+        pictures = [frame.to_ndarray(width=scaled, height=height, format="rgb24") for frame in container.decode(stream)]
+    return [np.ascontiguousarray(picture[:, left : left + width]) for picture in pictures]
+
+
+def _numbered(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     for bit in range(BITS):
         image[:SQUARE, bit * SQUARE : (bit + 1) * SQUARE] = 235 if number >> bit & 1 else 16
     return image
@@ -49,6 +74,7 @@ def video(
     frames: int = 30,
     width: int = 128,
     height: int = 96,
+    picture: Callable[[int, int, int], NDArray[np.uint8]] = picture_of,
     rate: Fraction = Fraction(25),
     pts: Sequence[int] | None = None,
     time_base: Fraction | None = None,
@@ -64,10 +90,10 @@ def video(
     options: dict[str, str] | None = None,
     audio_s: float = 0.0,
 ) -> Path:
-    """A video of `frames` pictures at `path` (the suffix picks the container).
+    """A video of `frames` pictures at `path` (the suffix picks the container), each `picture(number, width, height)`.
 
     pts: ticks of `time_base` for a changing rate; else frame k is shown at k / rate. rotation: clockwise degrees that
-    players turn it by; `picture_of` is what they then show, so the coded picture is turned the other way.
+    players turn it by; `picture` is what they then show, so the coded picture is turned the other way.
     colors: H.273 numbers of matrix, primaries, transfer. audio_s: seconds of a tone beside it (AAC, 48 kHz stereo).
     """
     tick = time_base or 1 / rate
@@ -93,7 +119,7 @@ def video(
             stream.set_display_rotation(-rotation)
         sound: Any = out.add_stream("aac", rate=48_000, layout="stereo") if audio_s else None
         for k in range(frames):
-            image = np.ascontiguousarray(np.rot90(picture_of(k, width, height), rotation // 90))
+            image = np.ascontiguousarray(np.rot90(picture(k, width, height), rotation // 90))
             frame = VideoFrame.from_ndarray(image, "rgb24").reformat(
                 format=pixel_format,
                 dst_colorspace=1 if colors[0] == 1 else 5,

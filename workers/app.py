@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import warnings
@@ -118,6 +119,8 @@ def _consume(app: Celery, kind: str, queues: tuple[str, ...]) -> None:
     log.get(__name__).info("worker starts", kind=kind, queues=queues)
     # Messages are JSON without arguments: what Celery says of root is about pickled ones.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # A receiver keeps Celery from setting up logging itself, which would silence the farm's own lines.
+    signals.setup_logging.connect(_own_lines)
     app.worker_main(
         [
             "--quiet",
@@ -131,3 +134,9 @@ def _consume(app: Celery, kind: str, queues: tuple[str, ...]) -> None:
             "--loglevel=WARNING",
         ]
     )
+
+
+def _own_lines(**_: Any) -> None:
+    """Every chunk is a line of the log; of Celery and kombu only what is wrong."""
+    for library in ("celery", "kombu"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -15,6 +15,7 @@ from farm.storage.blobs import Missing
 from farm.storage.fetch import fetch
 from workers.factors import driver_media
 from workers.heartbeat import Heartbeat
+from workers.reasons import about
 from workers.work import Planned, PlanWork, Preview
 from workers.workshop import Workshop, interruptible
 
@@ -31,8 +32,8 @@ def plan(
     take = _Taker(order, shop, beat, scratch)
     source, source_path = take(spec.source, "source")
     voice, voice_path = take(spec.voice, "voice")
-    drivers = [take(media, f"driver{number}") for number, media in enumerate(driver_media(spec.factors))]
-    reference = take(spec.face.reference, "reference")[1] if spec.face.reference is not None else None
+    drivers = [take(media, f"driving video {number}") for number, media in enumerate(driver_media(spec.factors), 1)]
+    reference = take(spec.face.reference, "face reference")[1] if spec.face.reference is not None else None
     batch_frames = order.batch_frames or shop.batch_frames
     work = PlanWork(
         spec,
@@ -103,7 +104,8 @@ class _Taker:
 
     def __call__(self, media: Media, name: str) -> tuple[Blob, Path]:
         if media not in self._taken:
-            self._taken[media] = interruptible(lambda: self._take(media, name), self._beat.abort)
+            with about(name):
+                self._taken[media] = interruptible(lambda: self._take(media, name), self._beat.abort)
         return self._taken[media]
 
     def _take(self, media: Media, name: str) -> tuple[Blob, Path]:

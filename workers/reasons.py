@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from farm.domain.chunk import Failure, Reason
 from farm.errors import Rejected, Transient
@@ -47,6 +49,15 @@ def exit_failure(code: int | None, tail: str) -> Failure:
         )
     how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
     return Failure(Reason.BUG, "engine_died", f"the engine's process died with {how}. {tail}")
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Say which of the job's files a refusal is about."""
+    try:
+        yield
+    except Rejected as error:
+        raise Rejected(error.code, f"{what}: {error.detail}") from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

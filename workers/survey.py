@@ -24,6 +24,7 @@ from farm.media import audio, decode, mel, probe
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import FrameIndex
 from workers import plan_file
+from workers.reasons import about
 from workers.still import STILL_RATE, still_index
 from workers.work import Check, Planned, PlanWork, Report
 
@@ -37,32 +38,32 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], report: Report, check: 
     limits = probe.MediaLimits(work.max_bytes, work.max_duration_s, work.max_pixels)
     report(Progress(Phase.PROBING))
     with _timed(seconds, "probing"):
-        with _about("source"):
+        with about("source"):
             source_facts = probe.probe(work.source, limits)
-        with _about("voice"):
+        with about("voice"):
             voice_facts = probe.probe(work.voice, limits)
             check()
             audio_facts = audio.speech(work.voice, work.speech)
             _check_voice(audio_facts)
         for number, driver in enumerate(work.drivers):
             check()
-            with _about(f"driving video {number + 1}"):
+            with about(f"driving video {number + 1}"):
                 probe.probe(driver, limits)
         loudness = mel.rms(_pieces(work.speech))
     with _timed(seconds, "tracking"):
         follow = _Follower(nets(), report, check)
         reference = None
         if work.spec.face.choice is FaceChoice.REFERENCE and work.reference is not None:
-            with _about("face reference"):
+            with about("face reference"):
                 reference = likeness.of(follow.nets, *decode.image(work.reference))
-        with _about("source"):
+        with about("source"):
             if work.spec.kind is Kind.ANIMATE:
                 source, facts, found = follow.still(work.source, source_facts, work.spec.face, reference)
             else:
                 source, facts, found = follow.video(work.source, source_facts, work.spec.face, reference)
         videos = [source]
         for number, driver in enumerate(work.drivers):
-            with _about(f"driving video {number + 1}"):
+            with about(f"driving video {number + 1}"):
                 videos.append(follow.video(driver, None, FaceSetting(), None)[0])
     if work.spec.kind is Kind.ANIMATE:
         shown = timeline.steady(STILL_RATE, audio_facts.duration_s)
@@ -144,15 +145,6 @@ def _pieces(wav: Path) -> Iterator[np.ndarray]:
     step = 60 * audio.SPEECH_HZ
     for start in range(0, length, step):
         yield audio.read(wav, start, min(start + step, length))
-
-
-@contextmanager
-def _about(what: str) -> Iterator[None]:
-    """Say which of the job's files a refusal is about."""
-    try:
-        yield
-    except Rejected as error:
-        raise Rejected(error.code, f"{what}: {error.detail}") from error
 
 
 @contextmanager

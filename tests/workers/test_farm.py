@@ -147,6 +147,9 @@ def test_a_batch_goes_through(
         "nobody": JobStatus.FAILED,
         "gone": JobStatus.FAILED,
     }, [(job.custom_id, job.error_code, job.error_detail) for job in jobs.values()]
+    lines = [line for line in log.read_text(errors="replace").splitlines() if "chunk settled" in line]
+    assert len(lines) >= 2 * 4 + 2
+    assert all(f"job={jobs[name].id}" in "".join(lines) for name in jobs)
     assert jobs["nobody"].error_code == "no_face"
     assert jobs["gone"].error_code == "uri_not_found"
     with fleet.database.transaction() as session:
