@@ -10,8 +10,18 @@ import pytest
 
 
 @pytest.fixture
-def services(request: pytest.FixtureRequest, storage_url: str, storage_endpoint_url: str | None) -> Mapping[str, str]:
+def services(request: pytest.FixtureRequest) -> Mapping[str, str]:
     """The variables of the outside services that this run is given, with a database of the test's own."""
+    return _services(request)
+
+
+@pytest.fixture(scope="module")
+def module_services(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The same for the tests of a module together."""
+    return _services(request)
+
+
+def _services(request: pytest.FixtureRequest) -> Mapping[str, str]:
     named: dict[str, str] = {}
     if os.environ.get("DATABASE_URL"):
         new_database: Callable[[], str] = request.getfixturevalue("new_database")
@@ -19,9 +29,9 @@ def services(request: pytest.FixtureRequest, storage_url: str, storage_endpoint_
     if broker := os.environ.get("BROKER_URL"):
         named["BROKER_URL"] = broker
     if os.environ.get("STORAGE_URL"):
-        named["STORAGE_URL"] = storage_url
-    if storage_endpoint_url:
-        named["STORAGE_ENDPOINT_URL"] = storage_endpoint_url
+        named["STORAGE_URL"] = request.getfixturevalue("storage_url")
+    if endpoint := request.getfixturevalue("storage_endpoint_url"):
+        named["STORAGE_ENDPOINT_URL"] = endpoint
     return named
 
 

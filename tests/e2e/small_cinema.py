@@ -20,6 +20,7 @@ from farm.client.answers import Chunk, Job
 from farm.embedded.farm import EmbeddedFarm
 from farm.storage import keys
 from farm.storage.blobs import open_store
+from tests.e2e.command import SERVICES
 from tests.media_files import BITS, SQUARE, number_of
 
 WAIT_S = 500
@@ -70,9 +71,10 @@ class Made:
 @contextmanager
 def farm(data: Path, material: Path, services: Mapping[str, str], chunk_frames: int) -> Iterator[tuple[Client, str]]:
     """An embedded farm that reads `material`, cuts every `chunk_frames` frames, keeps frame hashes; its storage url."""
-    outside = ("DATABASE_URL", "BROKER_URL", "STORAGE_URL", "STORAGE_ENDPOINT_URL", "PYTHONWARNINGS")
     kept = {
-        name: value for name, value in os.environ.items() if name not in outside and not name.startswith("DUBFARM_")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DUBFARM_", "PYTHONWARNINGS", *SERVICES))
     }
     environment = {
         **kept,

@@ -6,7 +6,6 @@ them in chunks of 50 and whole: every frame must be the same bits.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -220,7 +219,7 @@ REPEATED: Final = ("23.976", "25", "60", "vfr", "rotated")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, services: dict[str, str]) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory, module_services: Mapping[str, str]) -> Results:
     folder = tmp_path_factory.mktemp("inputs")
     material = folder / "material"
     material.mkdir()
@@ -230,20 +229,11 @@ def results(tmp_path_factory: pytest.TempPathFactory, services: dict[str, str]) 
     made: list[Mapping[str, Made]] = []
     image_px = 0
     for chunk_frames, items in ((7, everything), (50, repeated), (5000, repeated)):
-        with small_cinema.farm(folder / "data", material, services, chunk_frames) as (client, storage_url):
-            endpoint_url = services.get("STORAGE_ENDPOINT_URL")
+        with small_cinema.farm(folder / "data", material, module_services, chunk_frames) as (client, storage_url):
+            endpoint_url = module_services.get("STORAGE_ENDPOINT_URL")
             made.append(small_cinema.run(client, items, storage_url, endpoint_url, folder / f"out{chunk_frames}"))
             image_px = image_px or _image_px(client)
     return Results(image_px, *made)
-
-
-@pytest.fixture(scope="module")
-def services(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Nothing: the farm starts its own. Or the outside services that the suite was pointed at."""
-    names = [name for name in ("DATABASE_URL", "BROKER_URL", "STORAGE_URL") if os.environ.get(name)]
-    urls = {name: str(request.getfixturevalue(name.lower())) for name in names}
-    endpoint = os.environ.get("STORAGE_ENDPOINT_URL")
-    return urls | ({"STORAGE_ENDPOINT_URL": endpoint} if endpoint else {})
 
 
 def _image_px(client: Client) -> int:
