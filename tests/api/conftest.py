@@ -44,7 +44,7 @@ class Api:
     def http(self, key: str | None, **headers: str) -> httpx.Client:
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
 
     def hands(self) -> Hands:
         return Hands(self.database, self.store)

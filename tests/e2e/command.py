@@ -85,7 +85,7 @@ class Command:
         return found
 
     def wait_until_gone(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while left := self.processes():
             assert time.monotonic() < deadline, left
             time.sleep(0.2)

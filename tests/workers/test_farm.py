@@ -190,7 +190,7 @@ def test_cancel_stops_a_chunk_and_sigterm_gives_it_back(
         second = started(submitted(fleet, material, long))
         assert fleet.job(second).status is JobStatus.RUNNING
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == 0, log.read_text(errors="replace")[-8000:]
+        assert worker.wait(180) == 0, log.read_text(errors="replace")[-8000:]
     with fleet.database.transaction() as session:
         (rendering,) = (c for c in chunks.page(session, fleet.tenant, second).items if c.work is Work.RENDER)
     assert rendering.status is ChunkStatus.WAITING

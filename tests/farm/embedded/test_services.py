@@ -40,7 +40,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not gone(pid):
         assert time.monotonic() < deadline, f"{pid} is still there: {process.command_line(pid)}"
         time.sleep(0.05)
