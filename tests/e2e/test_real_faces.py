@@ -79,7 +79,7 @@ class Seen:
         return self.plan.videos[0]
 
 
-UNTRAINED = 10.0
+UNTRAINED = 15.0
 """Border error, in codes, of a picture that has nothing in common with the source but the colours at the border."""
 NAMES = ("franck", "carphone", "face_then_none", "none_then_face")
 
@@ -226,8 +226,8 @@ def shown(path: Path) -> tuple[list[Fraction], Fraction]:
         base = stream.time_base
         assert base is not None
         frames = list(container.decode(stream))
-    times = [(frame.pts - frames[0].pts) * base for frame in frames if frame.pts is not None]
-    return times, times[-1] + frames[-1].duration * base
+    at = [frame.pts * base for frame in frames if frame.pts is not None]
+    return [time - at[0] for time in at], at[-1] - at[0] + frames[-1].duration * base
 
 
 def sound(path: Path) -> tuple[NDArray[np.float32], Fraction, Fraction]:
