@@ -222,10 +222,10 @@ def batch_events(
         view = batches.get(session, who.tenant_id, batch_id)
         if view is None:
             return None
-        # Frames go on without a change of the job's row, so running jobs are looked at each time.
+        # Phases and frames go on without a change of the job's row: jobs in a worker's hands are looked at each time.
         changed = jobs.page(session, who.tenant_id, batch_id, updated_since=since, page_size=200)
-        running = jobs.page(session, who.tenant_id, batch_id, status=JobStatus.RUNNING, page_size=100)
-        recent = {job.id: job for job in (*changed.items, *running.items)}
+        in_hand = jobs.page(session, who.tenant_id, batch_id, in_hand=True, page_size=100)
+        recent = {job.id: job for job in (*changed.items, *in_hand.items)}
         data: dict[str, Any] = {
             "batch": BatchAnswer.of(view).json_dict(),
             "jobs": [JobAnswer.of(job).json_dict() for job in recent.values()],

@@ -52,8 +52,12 @@ def submit(
         if dry_run:
             estimate = farm.estimate(placed, name=name, priority=priority, model=model)
             terminal.answer(estimate)
-            work, finish = _seconds(estimate.worker_s), _seconds(estimate.finish_s)
-            terminal.say(f"{estimate.items} items are right; {work} of worker time, done {finish} after submitting")
+            cost = ""
+            if estimate.worker_s is not None and estimate.finish_s is not None:
+                cost = (
+                    f"; about {estimate.worker_s:.0f} s of worker time, over {estimate.finish_s:.0f} s after submitting"
+                )
+            terminal.say(f"{estimate.items} items are right{cost}")
             terminal.say(f"  {estimate.basis}")
             return
         batch = farm.submit(placed, name=name or manifest.stem, priority=priority, model=model)
@@ -254,10 +258,6 @@ def _counts(batch: Batch) -> str:
     c = batch.counts
     words = ("succeeded", "failed", "canceled", "running", "queued")
     return ", ".join(f"{getattr(c, word)} {word}" for word in words if getattr(c, word)) or f"{c.total} jobs"
-
-
-def _seconds(seconds: float | None) -> str:
-    return "an unknown time" if seconds is None else f"about {seconds:.0f} s"
 
 
 def _all_succeeded(batch: Batch) -> bool:

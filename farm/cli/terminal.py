@@ -17,6 +17,8 @@ from rich.table import Table
 
 from farm.cli.exits import Failed
 
+PIPE_COLUMNS = 400
+
 
 class Terminal:
     """One for the process; each command says at its start whether it speaks JSON."""
@@ -56,13 +58,17 @@ class Terminal:
         if self.json:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in headings:
-            table.add_column(heading, overflow="fold")  # ids and paths are there to be copied whole
+        for number, heading in enumerate(headings):
+            # Ids and paths are there to be copied whole: the first column in one piece, others at least unshortened.
+            table.add_column(heading, overflow="fold", no_wrap=number == 0)
         count = 0
         for row in rows:
             table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
             count += 1
-        self.out.print(table if count else empty)
+        if self.out.is_terminal:
+            self.out.print(table if count else empty)
+        else:  # a pipe has no width: a row stays a line
+            self.out.print(table if count else empty, width=PIPE_COLUMNS)
 
     def fail(self, failed: Failed) -> None:
         if self.json:

@@ -41,10 +41,14 @@ def page(
     *,
     status: JobStatus | None = None,
     updated_since: datetime | None = None,
+    in_hand: bool = False,
     cursor: str | None = None,
     page_size: int = 100,
 ) -> Page[JobView]:
-    """Of one batch in the order of its items, else all of the tenant, oldest first. Rejected("cursor_invalid")."""
+    """Of one batch in the order of its items, else all of the tenant, oldest first. Rejected("cursor_invalid").
+
+    in_hand: only those that a worker is on now, be it planning, rendering or finishing.
+    """
     query = select(JobRow).where(JobRow.tenant_id == tenant_id)
     order, kind = JobRow.number, "jobs"
     if batch_id is not None:
@@ -54,6 +58,8 @@ def page(
         query = query.where(JobRow.status == status)
     if updated_since is not None:
         query = query.where(JobRow.updated_at >= updated_since)
+    if in_hand:
+        query = query.where(select(ChunkRow.id).where(ChunkRow.job_id == JobRow.id, is_leased).exists())
     if cursor is not None:
         query = query.where(order > cursors.decode(kind, cursor))
     rows = _rows(session, query.order_by(order).limit(cursors.limit(page_size)))

@@ -14,7 +14,7 @@ from farm.db.session import Session
 from farm.domain.asset import AssetStatus
 from farm.domain.chunk import ChunkStatus, Lease, Work
 from farm.domain.document import from_document
-from farm.domain.job import JobSpec, JobStatus
+from farm.domain.job import JobSpec, JobStatus, Phase
 from farm.domain.order import Blob, Order, PlanRecord, Progress, Segment
 from farm.domain.ripple import WORKING
 from farm.domain.span import Span
@@ -130,7 +130,8 @@ def extend(session: Session, lease: Lease, progress: Progress) -> float | None:
     if row is None:
         return None
     values: dict[str, Any] = {"heartbeat_at": func.now()}
-    if progress.frames_per_s > 0:
+    # Planning only looks at frames, many times as fast: estimates rest on rendering.
+    if progress.phase is Phase.RENDERING and progress.frames_per_s > 0:
         values["frames_per_s"] = progress.frames_per_s
     session.execute(update(WorkerRow).where(WorkerRow.id == row[1]).values(**values))
     return float(row[0])

@@ -38,5 +38,5 @@ def estimate(session: Session, spec: BatchSpec) -> Estimate:
         return Estimate(count, frames, None, None, None, f"{basis}; no worker has shown its speed yet")
     wait_s = jobs.frames_waiting(session) / speed
     render_s = frames / speed
-    basis = f"{basis}; {speed:.1f} frames/s on {workers} workers"
+    basis = f"{basis}; {speed:.1f} frames/s on {workers} worker{'s' if workers > 1 else ''}"
     return Estimate(count, frames, render_s * workers, wait_s, wait_s + render_s, basis)

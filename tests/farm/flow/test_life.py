@@ -173,6 +173,18 @@ def test_heartbeat_extends_and_shows_progress(fleet: Fleet) -> None:
     assert fleet.job(lease.job_id).preview_key == "preview-4"
 
 
+def test_a_job_in_hand_is_found_while_it_is_planned_and_planning_is_no_measure_of_speed(fleet: Fleet) -> None:
+    batch = fleet.submit(2)
+    fleet.run("insert into workers (id, host, device, queues, info) values ('w1', 'h', 'cpu', '{render}', '{}')")
+    lease = fleet.lease(Work.PLAN)
+    with fleet.database.transaction() as session:
+        claim.heartbeat(session, lease, Progress(Phase.TRACKING, 80, 100, 80.0))
+    with fleet.database.transaction() as session:
+        (job,) = jobs.page(session, fleet.tenant, batch.id, in_hand=True).items
+        assert (job.id, job.phase) == (lease.job_id, Phase.TRACKING)
+    assert fleet.sql("select frames_per_s from workers") == [(0.0,)]
+
+
 def test_priority_then_age_then_ordinal(fleet: Fleet) -> None:
     low, high, same = fleet.submit(priority=10), fleet.submit(priority=60), fleet.submit(2, priority=60)
     seen = []
