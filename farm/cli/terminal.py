@@ -65,10 +65,9 @@ class Terminal:
         for row in rows:
             table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
             count += 1
-        if self.out.is_terminal:
-            self.out.print(table if count else empty)
-        else:  # a pipe has no width: a row stays a line
-            self.out.print(table if count else empty, width=PIPE_COLUMNS)
+        # A pipe has no width: there a row stays a line.
+        wide = self.out if self.out.is_terminal else Console(soft_wrap=True, width=PIPE_COLUMNS)
+        wide.print(table if count else empty)
 
     def fail(self, failed: Failed) -> None:
         if self.json:
