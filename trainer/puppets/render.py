@@ -17,10 +17,24 @@ FACE_DEPTH = 0.85
 EYE_WHITE = 0.93
 
 
-def render(parameters_ND: Tensor, size: int, batch: int = 4) -> Tensor:
-    """Pictures (N, 3, S, S) in [-1, 1] of parameters (N, len(NAMES))."""
+def render(parameters_ND: Tensor, size: int, batch: int = 4, picture_from_crop_N23: Tensor | None = None) -> Tensor:
+    """Pictures (N, 3, S, S) in [-1, 1] of parameters (N, len(NAMES)).
+
+    picture_from_crop_N23: draw only this square of each picture, by the affine map from its own coordinates (-1 to 1).
+    """
     with torch.no_grad():
-        return torch.cat([_Picture(part, size).draw() for part in parameters_ND.split(batch)])
+        parts = [None] * len(parameters_ND) if picture_from_crop_N23 is None else picture_from_crop_N23.split(batch)
+        return torch.cat([_Picture(p, size, q).draw() for p, q in zip(parameters_ND.split(batch), parts, strict=False)])
+
+
+def rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> list[list[Tensor]]:
+    """Rz(roll) Ry(yaw) Rx(pitch), acting on head coordinates; angles in radians."""
+    cy, sy, cp, sp, cr, sr = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin(), roll.cos(), roll.sin()
+    return [
+        [cr * cy, cr * sy * sp - sr * cp, cr * sy * cp + sr * sp],
+        [sr * cy, sr * sy * sp + cr * cp, sr * sy * cp - cr * sp],
+        [-sy, cy * sp, cy * cp],
+    ]
 
 
 def _hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
@@ -52,13 +66,18 @@ def _bump(x: Tensor) -> Tensor:
 class _Picture:
     """One batch of pictures while it is drawn, back to front."""
 
-    def __init__(self, parameters: Tensor, size: int) -> None:
+    def __init__(self, parameters: Tensor, size: int, picture_from_crop_N23: Tensor | None) -> None:
         self.p = {name: parameters[:, column].view(-1, 1, 1) for name, column in COLUMN.items()}
         p = self.p
         line = (torch.arange(size, device=parameters.device, dtype=parameters.dtype) + 0.5) / size * 2 - 1
         self.row, self.col = line.view(1, size, 1), line.view(1, 1, size)
-        self.pixel = 2 / size
-        self.rotation = self._rotation(p["yaw"] * 0.6, p["pitch"] * 0.4, p["roll"] * 0.35)
+        self.pixel: Tensor | float = 2 / size
+        if picture_from_crop_N23 is not None:
+            across, down = (picture_from_crop_N23[:, i, :, None, None] for i in (0, 1))
+            x, y = self.col, self.row
+            self.col, self.row = (part[:, 0] * x + part[:, 1] * y + part[:, 2] for part in (across, down))
+            self.pixel = self.pixel * torch.linalg.det(picture_from_crop_N23[:, :, :2]).sqrt()[:, None, None]
+        self.rotation = rotation(p["yaw"] * 0.6, p["pitch"] * 0.4, p["roll"] * 0.35)
         scale = 0.86 * (1 + 0.15 * p["scale"])
         self.shift_x, self.shift_y = 0.18 * p["shift_x"], 0.14 * p["shift_y"] + 0.04
         x, y = (self.col - self.shift_x) / scale, (self.row - self.shift_y) / scale
@@ -72,16 +91,6 @@ class _Picture:
         self.jaw = p["jaw"] * (1 + 0.15 * p["mouth_corner"])
         self.face_w, self.face_h = 0.74 * (1 + 0.13 * p["face_width"]), 1.0 * (1 + 0.09 * p["face_height"])
         self._colours()
-
-    @staticmethod
-    def _rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> list[list[Tensor]]:
-        """Rz(roll) Ry(yaw) Rx(pitch), acting on head coordinates."""
-        cy, sy, cp, sp, cr, sr = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin(), roll.cos(), roll.sin()
-        return [
-            [cr * cy, cr * sy * sp - sr * cp, cr * sy * cp + sr * sp],
-            [sr * cy, sr * sy * sp + cr * cp, sr * sy * cp - cr * sp],
-            [-sy, cy * sp, cy * cp],
-        ]
 
     def _colours(self) -> None:
         p = self.p

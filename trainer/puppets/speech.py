@@ -1,16 +1,20 @@
 """Synthesised speech with its phoneme times, and the mouth shapes that go with it (espeak-ng through ctypes).
 
-espeak-ng comes from the wheel `espeakng-loader`; a system library would do as well. One process, one synthesiser: the
-library keeps global state, so calls are serialised by a lock.
+espeak-ng comes from the wheel `espeakng-loader`; a system library would do as well. The library keeps state that shows
+in the samples, and that no call resets: so every text is spoken by a fresh copy of it, and the same text always sounds
+the same. (A system library, of which there is no copy, varies from call to call.) A lock serialises calls.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
@@ -72,23 +76,28 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 _lock = threading.Lock()
 
 
-@cache
-def _library() -> tuple[ctypes.CDLL, int]:
-    """The initialised library and its sample rate."""
-    try:
-        import espeakng_loader
+@contextmanager
+def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
+    """A library that has never spoken, and its sample rate."""
+    with tempfile.TemporaryDirectory(prefix="espeak-") as folder:
+        try:
+            import espeakng_loader
 
-        path, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path().encode()
-    except ImportError:
-        path, data = "libespeak-ng.so.1", None
-    try:
-        library = ctypes.CDLL(path)
-    except OSError as error:
-        raise SynthesiserMissing(str(SynthesiserMissing.__doc__)) from error
-    rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 200, data, _PHONEME_EVENTS)
-    if rate_hz <= 0:
-        raise SynthesiserMissing(f"espeak-ng at {path} does not start (code {rate_hz})")
-    return library, rate_hz
+            path, data = shutil.copy(espeakng_loader.get_library_path(), folder), espeakng_loader.get_data_path()
+        except ImportError:
+            path, data = "libespeak-ng.so.1", None
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as error:
+            raise SynthesiserMissing(str(SynthesiserMissing.__doc__)) from error
+        rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 200, data and data.encode(), _PHONEME_EVENTS)
+        if rate_hz <= 0:
+            raise SynthesiserMissing(f"espeak-ng at {path} does not start (code {rate_hz})")
+        try:
+            yield library, rate_hz
+        finally:
+            library.espeak_Terminate()
+            _ctypes.dlclose(library._handle)
 
 
 def say(text: str, voice: str = "en-us+m3", words_per_minute: int = 165, pitch: int = 50, range_: int = 50) -> Speech:
@@ -107,8 +116,7 @@ def say(text: str, voice: str = "en-us+m3", words_per_minute: int = 165, pitch: 
             i += 1
         return 0
 
-    with _lock:
-        library, rate_hz = _library()
+    with _lock, _library() as (library, rate_hz):
         callback = _Callback(receive)
         library.espeak_SetSynthCallback(callback)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:

@@ -1,0 +1,122 @@
+"""The loop on very small recipes: golden losses of every stage, and a run that is stopped and goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer import loop
+from trainer.checkpoint import Place
+from trainer.corpus import Corpus
+from trainer.loop import CHECKPOINT, CURVES, Deadline, train
+from trainer.recipes import Decay, Group, Phase, Recipe
+
+GOLDEN: dict[str, dict[str, float]] = {
+    "readout": {"readout/readout": 2.0727},
+    "appearance_motion": {
+        "generator/image": 0.54415,
+        "generator/pyramid": 1.0748,
+        "generator/regions": 0.59879,
+        "generator/motion": 0.12883,
+        "generator/distillation": 0.92665,
+        "generator/adversarial": -0.06824,
+        "generator/feature_match": 0.54187,
+        "generator/gaze": 0.0032402,
+        "discriminator/hinge_real": 0.92315,
+        "discriminator/hinge_fake": 1.0716,
+    },
+    "lip": {"lip/sync_seen": 1.7228, "lip/sync_heard": 1.7545},
+    "eye": {"eye/eye": 2.218},
+    "pose": {"pose/pose": 0.73528},
+    "expression_generator": {
+        "generator/image": 0.4139,
+        "generator/pyramid": 0.81063,
+        "generator/regions": 0.43033,
+        "generator/motion": 0.096771,
+        "generator/decorrelation": 0.0,
+        "generator/adversarial": -0.01748,
+        "generator/feature_match": 0.50876,
+        "generator/gaze": 0.0041269,
+        "generator/lip_sync": 1.0972,
+        "discriminator/hinge_real": 0.93125,
+        "discriminator/hinge_fake": 1.0191,
+    },
+}
+
+
+def curves(out: Path) -> list[dict[str, float | str]]:
+    return [json.loads(line) for line in (out / CURVES).read_text().splitlines()]
+
+
+def test_every_stage_goes_on_where_it_was_stopped_with_the_very_same_losses(
+    recipe: Recipe, corpus: Corpus, tmp_path: Path
+) -> None:
+    whole = train(recipe, corpus, tmp_path / "whole")
+    for stage in range(len(recipe.stages)):
+        # Told to stop after three of four steps of each stage in turn; the next run begins from what it left.
+        with pytest.raises(Deadline):
+            train(recipe, corpus, tmp_path / "parts", stop=lambda place, s=stage: place == Place(s, 3))
+    parts = train(recipe, corpus, tmp_path / "parts")
+    assert curves(tmp_path / "whole") == curves(tmp_path / "parts")
+    for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    _check_golden(curves(tmp_path / "whole"))
+
+
+def _check_golden(lines: list[dict[str, float | str]]) -> None:
+    """Losses of each stage's last step, as they were when this was written: refactorings must not change them."""
+    last = {line["stage"]: line for line in lines}
+    assert list(last) == list(GOLDEN)
+    for stage, terms in GOLDEN.items():
+        found = {name: value for name, value in last[stage].items() if name not in ("stage", "step")}
+        assert found == pytest.approx(terms, rel=0.02, abs=2e-4), stage
+
+
+def test_steps_lost_since_the_checkpoint_are_done_again_and_counted_once(
+    recipe: Recipe, corpus: Corpus, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(recipe, stages=recipe.stages[:1])
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress: loop.Progress) -> None:
+        if progress.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe, corpus, tmp_path / "killed", report=kill)
+    train(recipe, corpus, tmp_path / "killed")
+    train(recipe, corpus, tmp_path / "whole")
+    assert curves(tmp_path / "killed") == curves(tmp_path / "whole")
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(recipe: Recipe, corpus: Corpus, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(recipe, stages=recipe.stages[:1])
+    train(recipe, corpus, tmp_path)
+    assert (tmp_path / CHECKPOINT).exists()
+    with pytest.raises(ValueError, match="another recipe"):
+        train(dataclasses.replace(recipe, seed=2), corpus, tmp_path)
+
+
+def test_rates_warm_up_decay_and_end() -> None:
+    phase = Phase("p", (), (), Decay(0.5, 10), warmup=4)
+    group = Group("x", 1.0, until=25)
+    assert [loop.rate(phase, group, step, 100) for step in (0, 1, 3, 9, 10, 24, 25)] == [
+        0.25,
+        0.5,
+        1,
+        1,
+        0.5,
+        0.25,
+        0,
+    ]
+    fading = dataclasses.replace(phase, decay=Decay(cosine=True), warmup=0)
+    rates = [loop.rate(fading, Group("x", 1.0), step, 100) for step in range(100)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 1
+    assert rates[-1] < 0.03

@@ -1,0 +1,43 @@
+"""What puppets say: endless sentences of common words, in several languages and voices, drawn from a seed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from trainer.puppets.speech import Speech, say
+
+_WORDS: Final[dict[str, str]] = {
+    "en-us": (
+        "a the my our your one people water morning apple window paper summer river yellow open move above below "
+        "baby public music people find feel five very over many woman voice family book good food blue two you "
+        "happy coffee early always beautiful mountain problem maybe remember evening before together number simple "
+        "whisper father mother bubble map broom awake ahead about sheep cheese yes we saw them buy more bread and "
+        "pay for it while thunder rolls far away show shoe far farm fog calm heart talk walk wall"
+    ),
+    "es": (
+        "la el mi una agua casa mañana puente amigo bueno primero abuela tiempo pueblo fuego blanco pan vino mesa "
+        "lluvia mucho poco siempre nunca cuando viene vamos abrir puerta ventana música palabra hombre mujer niño "
+        "rojo azul verde grande pequeño camino montaña río luna sol bien mal aquí allá"
+    ),
+    "de": (
+        "der die das ein mein Wasser Morgen Apfel Fenster Papier Sommer Fluss gelb offen oben unten Musik Leute "
+        "finden fühlen fünf sehr über viele Frau Stimme Familie Buch gut Essen blau zwei glücklich immer schön Berg"
+    ),
+    "it": (
+        "il la mio una acqua casa mattina ponte amico buono primo nonna tempo paese fuoco bianco pane vino tavola "
+        "pioggia molto poco sempre mai quando viene andiamo aprire porta finestra musica parola uomo donna bambino"
+    ),
+}
+_VOICES: Final = ("m1", "m3", "m7", "f2", "f4")
+_HELD_OUT_VOICES: Final = ("m5", "f3")
+
+
+def speak(dice: np.random.Generator, words: int, *, held_out: bool) -> Speech:
+    """A sentence of so many words. Held-out speech has voices that are never trained on."""
+    language = str(dice.choice(list(_WORDS)))
+    text = " ".join(dice.choice(_WORDS[language].split(), words))
+    voice = f"{language}+{dice.choice(_HELD_OUT_VOICES if held_out else _VOICES)}"
+    speed, pitch, range_ = (int(dice.integers(low, high)) for low, high in ((140, 210), (30, 75), (30, 80)))
+    return say(text, voice, speed, pitch, range_)
