@@ -171,6 +171,7 @@ def _weed(folder: Path, port: int) -> list[str | Path]:
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")]
     options = [f"-{name}={process.free_port()}" for name in (*names, "s3.port.grpc")]
     options += ["-s3", f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=0"]
+    options += ["-master.volumeSizeLimitMB=64"]  # each bucket takes volumes of its own, and the disk is small
     return [binary, "server", f"-dir={folder}", "-ip=127.0.0.1", *options]
 
 

@@ -81,7 +81,7 @@ class BlobStore(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """All blobs whose key starts with `prefix`, in key order."""
+        """All blobs whose key starts with `prefix`, in an order of the store's own."""
         ...
 
     def uri(self, key: str) -> str:
