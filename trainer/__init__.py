@@ -1,1 +1,1 @@
-"""Progressive training of PD-FGC (not built yet: the recipes, stages and loop land here)."""
+"""Progressive training of PD-FGC (Wang et al. 2023): recipes, stages as data, one loop. `python -m trainer --help`."""

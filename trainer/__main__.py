@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from farm.nets import bundle
 from farm.nets.manifest import Manifest
 from trainer import loop
+from trainer.cast import Cast
 from trainer.corpus import Corpus, open_corpus
 from trainer.evaluate import evaluate
 from trainer.pictures import save_grid
@@ -56,6 +57,8 @@ def run(
             bars.update(tasks[step.stage], completed=step.step, speed=f"{step.samples_per_s:.0f} samples/s")
 
         def staged(stage: Stage, setting: Setting) -> None:
+            if stage.scene in ("eye", "pose"):  # no picture shows them yet
+                return
             figures = evaluate(setting, lips=stage.scene == "compose")
             (out / f"after_{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
             save_grid(out / f"after_{stage.name}.png", setting)
@@ -64,17 +67,27 @@ def run(
         cast = loop.train(chosen, corpus, out, report, staged=staged, priors=brought)
     folder = out / "bundle"
     if not (folder / "manifest.json").exists():
-        manifest = Manifest(
-            name=f"pdfgc-puppets-{chosen.sizes.image}",
-            sizes=chosen.sizes,
-            licence="Apache-2.0",
-            trained=True,
-            created_by=f"trainer, recipe {chosen.name}",
-            source=f"puppets only: corpus {chosen.corpus and chosen.corpus.key}; recipe {loop.recipe_key(chosen)}",
-            seed=chosen.seed,
-        )
-        bundle.save(folder, manifest, cast.networks())
+        write_bundle(folder, out, chosen, cast)
     Console().print(f"bundle: {folder}")
+
+
+def write_bundle(folder: Path, out: Path, recipe: Recipe, cast: Cast) -> None:
+    """The bundle, and beside its files what it came from: recipe, curves and first figures on held-out people."""
+    manifest = Manifest(
+        name=f"pdfgc-puppets-{recipe.sizes.image}",
+        sizes=recipe.sizes,
+        licence="Apache-2.0",
+        trained=True,
+        created_by=f"trainer, recipe {recipe.name}",
+        source=f"puppets only (corpus {recipe.corpus and recipe.corpus.key}); recipe {loop.recipe_key(recipe)[:12]}",
+        seed=recipe.seed,
+    )
+    bundle.save(folder, manifest, cast.networks())
+    (folder / "recipe.json").write_text((out / "recipe.json").read_text())
+    (folder / "curves.json").write_text(json.dumps(loop.curves(out), separators=(",", ":")) + "\n")
+    last = out / f"after_{recipe.stages[-1].name}.json"
+    if last.exists():
+        (folder / "evaluation.json").write_text(last.read_text())
 
 
 def _chosen(name: str, steps: list[str]) -> Recipe:

@@ -175,3 +175,20 @@ def _trim_curves(path: Path, stage: str, done: int) -> None:
         if entry["stage"] != stage or entry["step"] < done:
             kept.append(line)
     path.write_text("".join(f"{line}\n" for line in kept))
+
+
+def curves(out: Path, every: int = 10) -> dict[str, dict[str, list[float]]]:
+    """Stage -> term -> its mean over each `every` steps."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for line in (out / CURVES).read_text().splitlines():
+        entry = json.loads(line)
+        terms = values.setdefault(entry["stage"], {})
+        for name in entry.keys() - {"stage", "step"}:
+            terms.setdefault(name, []).append(entry[name])
+    return {
+        stage: {
+            name: [round(sum(part) / len(part), 5) for i in range(0, len(of), every) if (part := of[i : i + every])]
+            for name, of in sorted(terms.items())
+        }
+        for stage, terms in values.items()
+    }
