@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from farm.domain.order import Order, Progress, Segment
 from farm.storage import keys
 from workers.heartbeat import Heartbeat
 from workers.work import Preview, Rendered, RenderWork
 from workers.workshop import Workshop, interruptible
+
+LAST_PREVIEW_S: Final = 2.0
+"""How long a finished chunk waits for its last preview to be stored."""
 
 
 def render(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Segment:
@@ -26,7 +30,7 @@ def render(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Segm
     blob = interruptible(lambda: shop.store.put_file(work.dest, keys.segment(order.lease)), beat.abort)
     if work.frame_hashes is not None:
         shop.store.put_file(work.frame_hashes, keys.frame_hashes(order.lease))
-    return Segment(blob, work.span, rendered.frames, rendered.seconds, rendered.scores)
+    return Segment(blob, work.span, rendered.frames, rendered.seconds, rendered.scores, previews.key)
 
 
 def _work(order: Order, shop: Workshop, scratch: Path) -> RenderWork:
@@ -80,5 +84,13 @@ class _Previews:
                 # The one before the newest stays: somebody may have just been told of it.
                 self._shop.store.delete(older)
 
+    @property
+    def key(self) -> str | None:
+        """Of the newest preview that is stored."""
+        with self._lock:
+            return self._key
+
     def close(self) -> None:
+        if self._pending is not None:
+            wait([self._pending], LAST_PREVIEW_S)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -300,15 +300,16 @@ def change_job(session: Session, job_ids: Sequence[str], **values: Any) -> None:
     session.execute(update(JobRow).where(JobRow.id.in_(job_ids)).values(updated_at=func.now(), **values))
 
 
-def add_done(session: Session, job_id: str, chunk_id: str, *, frames: int) -> None:
-    """One more render chunk of a locked job is done; its newest picture becomes the job's."""
+def add_done(session: Session, job_id: str, chunk_id: str, *, frames: int, preview_key: str | None) -> None:
+    """One more render chunk of a locked job is done; its newest picture (by default its last heartbeat's) becomes the
+    job's."""
     preview = select(ChunkRow.preview_key).where(ChunkRow.id == chunk_id).scalar_subquery()
     change_job(
         session,
         [job_id],
         chunks_done=JobRow.chunks_done + 1,
         frames_done=JobRow.frames_done + frames,
-        preview_key=func.coalesce(preview, JobRow.preview_key),
+        preview_key=func.coalesce(preview_key, preview, JobRow.preview_key),
     )
 
 

@@ -43,13 +43,17 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class Segment:
-    """The encoded output of a render chunk. `seconds` by stage of the engine; `scores` by name."""
+    """The encoded output of a render chunk. `seconds` by stage of the engine; `scores` by name.
+
+    preview_key: the newest picture of the chunk, as in Progress; a chunk may be done before its first heartbeat.
+    """
 
     blob: Blob
     span: Span
     frames: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    preview_key: str | None = None
 
 
 def mean_scores(segments: Sequence[Segment]) -> dict[str, float]:

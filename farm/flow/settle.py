@@ -62,7 +62,7 @@ def _rendered(session: Session, lease: Lease, segment: Segment) -> JobStatus:
         frames_done=segment.frames,
     )
     ledger.end_attempt(session, lease.token, "succeeded", seconds=segment.seconds)
-    ledger.add_done(session, job.id, lease.chunk_id, frames=segment.frames)
+    ledger.add_done(session, job.id, lease.chunk_id, frames=segment.frames, preview_key=segment.preview_key)
     if job.chunks_done + 1 < job.chunks_total:
         return job.status
     if not ledger.has_chunk(session, job.id, Work.FINALIZE):

@@ -165,6 +165,10 @@ def test_a_batch_goes_through(
         scan = decode.scan(tmp_path / name)
         assert len(scan.index_only()) == frames
         assert scan.picture.width == side
+        # Shorter than a heartbeat, and yet there is a picture to show.
+        preview = jobs[name].preview_key
+        assert preview is not None
+        assert store.get_bytes(preview).startswith(b"\xff\xd8")
     fleet.audit()
 
 

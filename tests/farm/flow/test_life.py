@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from farm.db import chunks, events, jobs
@@ -171,6 +173,10 @@ def test_heartbeat_extends_and_shows_progress(fleet: Fleet) -> None:
     assert (batch.frames_done, batch.progress) == (4, pytest.approx(4 / 30))
     fleet.settle(longer)
     assert fleet.job(lease.job_id).preview_key == "preview-4"
+    following = fleet.lease(Work.RENDER)
+    with fleet.database.transaction() as session:
+        settle.succeed(session, following, replace(segment(following), preview_key="preview-9"))
+    assert fleet.job(lease.job_id).preview_key == "preview-9"
 
 
 def test_a_job_in_hand_is_found_while_it_is_planned_and_planning_is_no_measure_of_speed(fleet: Fleet) -> None:
