@@ -64,16 +64,6 @@ def sample(
     return out.clamp(0, 1) if clamp else out
 
 
-def shrunk(planes: PlanesBatch, height: int, width: int) -> torch.Tensor:
-    """Whole frames scaled to height x width, R'G'B' (B, 3, height, width) float32 in [0, 1]; for finding faces.
-
-    Picture edges map to picture edges: out = (frame + 0.5) * width / W - 0.5.
-    """
-    x, y = width / planes.picture.width, height / planes.picture.height
-    out_from_frame = np.array([[x, 0.0, x / 2 - 0.5], [0.0, y, y / 2 - 0.5]])
-    return sample(planes, np.broadcast_to(out_from_frame, (len(planes), 2, 3)), height, width)
-
-
 @dataclass(frozen=True)
 class _Group:
     """Frames that are sampled together: same cell size (columns, rows), one common window of cells."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from farm.face import align
 from farm.face.planes import PlanesBatch, chroma_from_luma, codes, rgb, rgb_from_ypbpr
-from farm.face.resample import apply, chain, invert, shrunk
+from farm.face.resample import apply, chain, invert, sample
 from farm.media.frame import PictureFormat
 from tests.farm.face.drawn import CPU, FORMATS, batch, square
 
@@ -111,7 +111,9 @@ def test_sharpness_is_steady_while_a_face_comes_nearer() -> None:
 def test_shrunk_keeps_the_mean() -> None:
     picture = PictureFormat(640, 360, 8, 1, 1, "bt709", False)
     planes = batch(picture, 2)
-    small = shrunk(planes, 45, 80)
+    x, y = 80 / planes.picture.width, 45 / planes.picture.height
+    edge_to_edge = np.array([[x, 0.0, x / 2 - 0.5], [0.0, y, y / 2 - 0.5]])
+    small = sample(planes, np.broadcast_to(edge_to_edge, (len(planes), 2, 3)), 45, 80)
     assert small.shape == (2, 3, 45, 80)
     whole = rgb(planes)
     torch.testing.assert_close(small.mean((2, 3)), whole.mean((2, 3)), atol=2e-3, rtol=0)
