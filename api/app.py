@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from api import errors, openapi
 from api.deps import Farm
 from api.gate import BODY_LIMIT, Gate
-from api.v1 import assets, batches, fleet, jobs, keys, models, service
+from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service
 from api.waker import Waker
 from farm import __version__
 from farm.db.session import Database
@@ -54,7 +54,7 @@ def create_app(
     )
     app.state.farm = farm
     errors.install(app)
-    for module in (batches, jobs, assets, models, fleet, keys, service):
+    for module in (batches, jobs, assets, models, fleet, keys, audit, service):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, body_limit=body_limit)

@@ -125,7 +125,9 @@ def get_batch(farm: AFarm, who: Reader, batch_id: BatchId) -> BatchAnswer:
 def set_batch_priority(farm: AFarm, who: Submitter, batch_id: BatchId, body: PriorityBody) -> BatchAnswer:
     """The priority of every job that has not ended; acts on the next chunk that is handed out."""
     with farm.transaction() as session:
-        return BatchAnswer.of(control.set_batch_priority(session, who.tenant_id, batch_id, body.priority))
+        return BatchAnswer.of(
+            control.set_batch_priority(session, who.tenant_id, batch_id, body.priority, actor=who.actor)
+        )
 
 
 @router.get("/{batch_id}/jobs", response_model=PageAnswer[JobAnswer])
@@ -152,9 +154,9 @@ def list_jobs(
     return PageAnswer(data=[JobAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
 
 
-def _act(farm: Farm, verb: Callable[[Session, str, str], BatchView], who: Principal, batch_id: str) -> BatchAnswer:
+def _act(farm: Farm, verb: Callable[..., BatchView], who: Principal, batch_id: str) -> BatchAnswer:
     with farm.transaction() as session:
-        view = verb(session, who.tenant_id, batch_id)
+        view = verb(session, who.tenant_id, batch_id, actor=who.actor)
     farm.wake()
     return BatchAnswer.of(view)
 

@@ -39,12 +39,12 @@ def list_workers(farm: AFarm, who: Reader, page: APage) -> PageAnswer[WorkerAnsw
     return PageAnswer(data=data, next_cursor=following)
 
 
-def _act(farm: Farm, verb: Callable[[Session, str], None], who: Principal, worker_id: str) -> WorkerAnswer:
+def _act(farm: Farm, verb: Callable[..., None], who: Principal, worker_id: str) -> WorkerAnswer:
     with farm.transaction() as session:
         view = workers.get(session, worker_id)
         if view is None:
             raise errors.not_found("worker", worker_id)
-        verb(session, worker_id)
+        verb(session, worker_id, actor=who.actor)
         view = workers.get(session, worker_id)
         assert view is not None
         answer = _shown(session, who, view)

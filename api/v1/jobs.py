@@ -41,7 +41,7 @@ def get_job(farm: AFarm, who: Reader, job_id: JobId) -> JobAnswer:
 @router.patch("/{job_id}", response_model=JobAnswer)
 def set_job_priority(farm: AFarm, who: Submitter, job_id: JobId, body: PriorityBody) -> JobAnswer:
     with farm.transaction() as session:
-        return JobAnswer.of(control.set_job_priority(session, who.tenant_id, job_id, body.priority))
+        return JobAnswer.of(control.set_job_priority(session, who.tenant_id, job_id, body.priority, actor=who.actor))
 
 
 @router.get("/{job_id}/chunks", response_model=PageAnswer[ChunkAnswer])
@@ -53,9 +53,9 @@ def list_chunks(farm: AFarm, who: Reader, job_id: JobId, page: APage) -> PageAns
     return PageAnswer(data=[ChunkAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
 
 
-def _act(farm: Farm, verb: Callable[[Session, str, str], JobView], who: Principal, job_id: str) -> JobAnswer:
+def _act(farm: Farm, verb: Callable[..., JobView], who: Principal, job_id: str) -> JobAnswer:
     with farm.transaction() as session:
-        view = verb(session, who.tenant_id, job_id)
+        view = verb(session, who.tenant_id, job_id, actor=who.actor)
     farm.wake()
     return JobAnswer.of(view)
 

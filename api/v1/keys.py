@@ -66,7 +66,7 @@ def create_key(
 
     def make(session: Session) -> Answer:
         nonlocal secret
-        new = keys.create(session, who.tenant_id, body.name, body.scopes)
+        new = keys.create(session, who.tenant_id, body.name, body.scopes, actor=who.actor)
         secret = new.text
         made = next(key for key in stored.listed(session, who.tenant_id) if key.id == new.id)
         return Answer(201, KeyAnswer.of(made).json_dict(), {"Location": f"/v1/keys/{new.id}"})
@@ -95,5 +95,5 @@ def list_keys(farm: AFarm, who: Admin, page: APage) -> PageAnswer[KeyAnswer]:
 def revoke_key(farm: AFarm, who: Admin, key_id: KeyId) -> Response:
     """End a key at once, by its id or its prefix. Its batches go on."""
     with farm.transaction() as session:
-        keys.revoke(session, who.tenant_id, key_id)
+        keys.revoke(session, who.tenant_id, key_id, actor=who.actor)
     return Response(status_code=204)

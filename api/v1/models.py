@@ -112,6 +112,7 @@ def register_version(
             bundle_sha256=bundle.files[MANIFEST].sha256,
             manifest=bundle.manifest,
             model=model,
+            actor=who.actor,
         )
         answer = VersionAnswer.of(version, _names(session, model).get(version.id, []))
         return Answer(201, answer.json_dict(), {"Location": f"/v1/models/{model}/versions/{version.id}"})
@@ -225,7 +226,7 @@ def set_alias(farm: AFarm, who: Admin, model: Model, alias: AliasName, body: Ali
         version = verbs.resolve(session, body.version, model)
         if version is None:
             raise errors.invalid((Problem("version_not_found", f"no version {body.version}", "/version"),))
-        verbs.promote(session, alias, version.id, actor=who.key_id, model=model)
+        verbs.promote(session, alias, version.id, actor=who.actor, model=model)
         return _named(session, model, alias)
 
 
@@ -235,7 +236,7 @@ def rollback_alias(farm: AFarm, who: Admin, model: Model, alias: AliasName) -> A
     _known(model)
     with farm.transaction() as session:
         try:
-            verbs.rollback(session, alias, actor=who.key_id, model=model)
+            verbs.rollback(session, alias, actor=who.actor, model=model)
         except Rejected as error:
             if error.code == "alias_not_found":
                 raise errors.not_found("alias", alias) from error

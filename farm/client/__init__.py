@@ -1,9 +1,11 @@
 """Typed HTTP client of the public API (docs/api.md)."""
 
 from farm.client.answers import (
+    Actor,
     Alias,
     Asset,
     Attempt,
+    AuditEntry,
     Batch,
     Chunk,
     Counts,
@@ -27,10 +29,12 @@ from farm.client.files import DownloadDamaged
 from farm.client.transport import ApiError, Unreachable
 
 __all__ = [
+    "Actor",
     "Alias",
     "ApiError",
     "Asset",
     "Attempt",
+    "AuditEntry",
     "Batch",
     "Chunk",
     "Client",

@@ -261,6 +261,26 @@ class NewKey:
 
 
 @dataclass(frozen=True)
+class Actor:
+    """A key of your tenant, or the farm itself or another tenant (key_id is None)."""
+
+    name: str
+    key_id: str | None
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what. `subject`: the id of what was acted on, or model/alias."""
+
+    id: int
+    at: datetime
+    actor: Actor
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that changed. `type` is a kind of the log (job.status, batch.paused, ...: `data` has job_id, at, data),
     or `progress` (how things stand: batch, and the jobs that changed), or `end` (as progress, and the last one)."""

@@ -17,6 +17,7 @@ from farm.client import events, files
 from farm.client.answers import (
     Alias,
     Asset,
+    AuditEntry,
     Batch,
     Chunk,
     Estimate,
@@ -259,6 +260,17 @@ class Client:
 
     def revoke_key(self, key_id: str) -> None:
         self._http.json("DELETE", f"/v1/keys/{key_id}")
+
+    def audit(
+        self,
+        *,
+        action: str | None = None,
+        subject: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[AuditEntry]:
+        """Who did what, newest first. action: one (`batch.paused`) or a family (`batch`)."""
+        return self._pages(AuditEntry, "/v1/audit", action=action, subject=subject, since=since, until=until)
 
     def ready(self) -> bool:
         """Whether the farm can take work now; False too where nothing answers."""

@@ -49,15 +49,15 @@ def listed(session: Session, tenant_id: str) -> tuple[KeyRecord, ...]:
     return tuple(_record(row) for row in session.scalars(query.execution_options(populate_existing=True)))
 
 
-def revoke(session: Session, tenant_id: str, id_or_prefix: str) -> bool:
-    """False when the tenant has no such key; a key stays revoked since the first time."""
+def revoke(session: Session, tenant_id: str, id_or_prefix: str) -> str | None:
+    """The key's id; None when the tenant has no such key; a key stays revoked since the first time."""
     change = (
         update(ApiKeyRow)
         .where(ApiKeyRow.tenant_id == tenant_id, or_(ApiKeyRow.id == id_or_prefix, ApiKeyRow.prefix == id_or_prefix))
         .values(revoked_at=func.coalesce(ApiKeyRow.revoked_at, func.now()))
         .returning(ApiKeyRow.id)
     )
-    return session.scalar(change, execution_options={"synchronize_session": False}) is not None
+    return session.scalar(change, execution_options={"synchronize_session": False})
 
 
 def _record(row: ApiKeyRow) -> KeyRecord:

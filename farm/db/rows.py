@@ -367,6 +367,28 @@ class EventRow(Row):
     at: Mapped[datetime] = _now()
 
 
+class AuditRow(Row):
+    """tenant_id: whose admins read it; empty for what all tenants share. Actions are not constrained: a log outlives
+    the code that wrote it."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        Index("ix_audit_log_tenant_id_id", "tenant_id", "id"),
+        Index("ix_audit_log_actor_tenant_id_id", "actor_tenant_id", "id"),
+        Index("ix_audit_log_subject_id", "subject", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant_id: Mapped[str | None]
+    actor_tenant_id: Mapped[str | None]
+    actor_key_id: Mapped[str | None]
+    actor_name: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = _now()
+
+
 class WorkerRow(Row):
     __tablename__ = "workers"
 

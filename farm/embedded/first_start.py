@@ -15,7 +15,7 @@ from pathlib import Path
 
 from farm.db import migrate
 from farm.db.session import Database, connect
-from farm.domain.tenant import Scope
+from farm.domain.tenant import Actor, Scope
 from farm.domain.version import CHAMPION, Version
 from farm.embedded import process
 from farm.embedded.address import Address
@@ -141,7 +141,7 @@ def _register(database: Database, settings: FarmSettings, bundle: Path) -> Versi
 def _promote(database: Database, name: str, folder: str, digest: str, manifest: Mapping[str, object]) -> Version:
     with database.transaction() as session:
         version = versions.register(session, name=name, bundle_key=folder, bundle_sha256=digest, manifest=manifest)
-        return versions.promote(session, CHAMPION, version.id, actor=ACTOR)
+        return versions.promote(session, CHAMPION, version.id, actor=Actor(ACTOR))
 
 
 def _package() -> str:

@@ -1,4 +1,7 @@
-"""What people ask of running work. Every verb sees one tenant's own rows; anything else is Rejected("not_found")."""
+"""What people ask of running work. Every verb sees one tenant's own rows; anything else is Rejected("not_found").
+
+Each writes an audit entry for its `actor`, in the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,32 @@ from collections.abc import Sequence
 from farm.db import batches, jobs, ledger
 from farm.db.ledger import BatchRecord, JobRecord
 from farm.db.session import Session
+from farm.domain.audit import Action
 from farm.domain.job import BatchStatus, JobStatus
+from farm.domain.tenant import FARM, Actor
 from farm.domain.views import BatchView, JobView
 from farm.errors import Rejected
-from farm.flow import ripple
+from farm.flow import audit, ripple
 from farm.flow.ripple import Change
 
 RETRYABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELED})
 
 
-def cancel_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
+def cancel_batch(session: Session, tenant_id: str, batch_id: str, *, actor: Actor = FARM) -> BatchView:
     """Cancel every job that has not ended: waiting chunks at once, leased ones at their next heartbeat. Repeatable."""
     locked = _batch_jobs(session, tenant_id, batch_id)
     changes = _cancel(session, locked)
     asked = True if any(not job.status.is_terminal for job in locked) else None
     ripple.settle(session, changes, batch_id=batch_id, cancel_asked=asked)
+    audit.record(session, actor, Action.BATCH_CANCELED, batch_id, {"jobs": len(changes)}, tenant_id=tenant_id)
     return _batch_view(session, tenant_id, batch_id)
 
 
-def cancel_job(session: Session, tenant_id: str, job_id: str) -> JobView:
+def cancel_job(session: Session, tenant_id: str, job_id: str, *, actor: Actor = FARM) -> JobView:
     """Cancel one job. An ended job stays as it is; repeatable."""
-    ripple.settle(session, _cancel(session, [_job(session, tenant_id, job_id)]))
+    job = _job(session, tenant_id, job_id)
+    ripple.settle(session, _cancel(session, [job]))
+    audit.record(session, actor, Action.JOB_CANCELED, job_id, {"was": job.status.value}, tenant_id=tenant_id)
     return _job_view(session, tenant_id, job_id)
 
 
@@ -42,7 +50,7 @@ def _cancel(session: Session, locked: Sequence[JobRecord]) -> list[Change]:
     ]
 
 
-def pause_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
+def pause_batch(session: Session, tenant_id: str, batch_id: str, *, actor: Actor = FARM) -> BatchView:
     """Hold every job that has not ended; leased chunks go back at their next heartbeat.
     Rejected("batch_ended") when there is nothing left to hold."""
     locked = _batch_jobs(session, tenant_id, batch_id)
@@ -52,36 +60,40 @@ def pause_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
     ledger.change_waiting(session, [job.id for job in open_jobs], held=True)
     changes = [Change(job, JobStatus.PAUSED, "paused by request") for job in open_jobs]
     ripple.settle(session, changes, batch_id=batch_id, paused=True)
+    audit.record(session, actor, Action.BATCH_PAUSED, batch_id, {"jobs": len(changes)}, tenant_id=tenant_id)
     return _batch_view(session, tenant_id, batch_id)
 
 
-def resume_batch(session: Session, tenant_id: str, batch_id: str) -> BatchView:
+def resume_batch(session: Session, tenant_id: str, batch_id: str, *, actor: Actor = FARM) -> BatchView:
     """Let a paused batch go on. Harmless when it is not paused."""
     locked = _batch_jobs(session, tenant_id, batch_id)
     paused = [job for job in locked if job.status is JobStatus.PAUSED]
     ledger.change_waiting(session, [job.id for job in paused], held=False)
     changes = _working(session, paused, "resumed by request")
     ripple.settle(session, changes, batch_id=batch_id, paused=False)
+    audit.record(session, actor, Action.BATCH_RESUMED, batch_id, {"jobs": len(changes)}, tenant_id=tenant_id)
     return _batch_view(session, tenant_id, batch_id)
 
 
-def retry_job(session: Session, tenant_id: str, job_id: str) -> JobView:
+def retry_job(session: Session, tenant_id: str, job_id: str, *, actor: Actor = FARM) -> JobView:
     """Take up a failed or canceled job again from the chunk that failed, keeping finished segments, with fresh retries.
     Rejected("job_not_retryable") otherwise."""
     job = _job(session, tenant_id, job_id)
     if job.status not in RETRYABLE:
         raise Rejected("job_not_retryable", f"only a failed or canceled job can be retried; this one is {job.status}")
     _retry(session, job.batch_id, [job])
+    audit.record(session, actor, Action.JOB_RETRIED, job_id, {"was": job.status.value}, tenant_id=tenant_id)
     return _job_view(session, tenant_id, job_id)
 
 
-def retry_failed(session: Session, tenant_id: str, batch_id: str) -> BatchView:
+def retry_failed(session: Session, tenant_id: str, batch_id: str, *, actor: Actor = FARM) -> BatchView:
     """retry_job for every failed job of a batch. Rejected("nothing_to_retry") when there is none."""
     locked = _batch_jobs(session, tenant_id, batch_id)
     failed = [job for job in locked if job.status is JobStatus.FAILED]
     if not failed:
         raise Rejected("nothing_to_retry", "this batch has no failed job")
     _retry(session, batch_id, failed)
+    audit.record(session, actor, Action.BATCH_RETRIED, batch_id, {"jobs": len(failed)}, tenant_id=tenant_id)
     return _batch_view(session, tenant_id, batch_id)
 
 
@@ -97,19 +109,23 @@ def _retry(session: Session, batch_id: str, locked: Sequence[JobRecord]) -> None
     ripple.settle(session, changes, batch_id=batch_id, cancel_asked=False)
 
 
-def set_batch_priority(session: Session, tenant_id: str, batch_id: str, priority: int) -> BatchView:
+def set_batch_priority(
+    session: Session, tenant_id: str, batch_id: str, priority: int, *, actor: Actor = FARM
+) -> BatchView:
     """0..100, for all its jobs that have not ended; acts on the next claim. Rejected("priority_out_of_range")."""
     _check_priority(priority)
     locked = _batch_jobs(session, tenant_id, batch_id)
     _prioritise(session, locked, priority)
     batches.set_priority(session, batch_id, priority)
+    audit.record(session, actor, Action.BATCH_PRIORITY, batch_id, {"priority": priority}, tenant_id=tenant_id)
     return _batch_view(session, tenant_id, batch_id)
 
 
-def set_job_priority(session: Session, tenant_id: str, job_id: str, priority: int) -> JobView:
+def set_job_priority(session: Session, tenant_id: str, job_id: str, priority: int, *, actor: Actor = FARM) -> JobView:
     """As set_batch_priority, for one job."""
     _check_priority(priority)
     _prioritise(session, [_job(session, tenant_id, job_id)], priority)
+    audit.record(session, actor, Action.JOB_PRIORITY, job_id, {"priority": priority}, tenant_id=tenant_id)
     return _job_view(session, tenant_id, job_id)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 
 from farm.db import keys
 from farm.db.session import Session
+from farm.domain.audit import Action
 from farm.domain.ids import new_id
-from farm.domain.tenant import NewKey, Principal, Scope
+from farm.domain.tenant import FARM, Actor, NewKey, Principal, Scope
 from farm.errors import Rejected
+from farm.flow import audit
 
 
 def ensure_tenant(session: Session, name: str) -> str:
@@ -19,20 +21,15 @@ def ensure_tenant(session: Session, name: str) -> str:
     return keys.ensure_tenant(session, new_id("ten"), name)
 
 
-def create(session: Session, tenant_id: str, name: str, scopes: Iterable[Scope]) -> NewKey:
+def create(session: Session, tenant_id: str, name: str, scopes: Iterable[Scope], *, actor: Actor = FARM) -> NewKey:
     """A new key; its text is in the answer and nowhere else."""
     # Hex keeps "_" out of both parts, so that the text splits in one way only.
     prefix, secret = secrets.token_hex(6), secrets.token_hex(32)
     key_id = new_id("key")
-    keys.add(
-        session,
-        key_id,
-        tenant_id,
-        name=name,
-        prefix=prefix,
-        secret_sha256=_digest(secret),
-        scopes=sorted({Scope(scope).value for scope in scopes}),
-    )
+    may = sorted({Scope(scope).value for scope in scopes})
+    keys.add(session, key_id, tenant_id, name=name, prefix=prefix, secret_sha256=_digest(secret), scopes=may)
+    detail = {"name": name, "prefix": prefix, "scopes": may}
+    audit.record(session, actor, Action.KEY_CREATED, key_id, detail, tenant_id=tenant_id)
     return NewKey(key_id, f"dub_{prefix}_{secret}")
 
 
@@ -47,13 +44,15 @@ def verify(session: Session, text: str) -> Principal | None:
     matches = hmac.compare_digest(_digest(parts[2]), expected)
     if record is None or not matches or record.revoked_at is not None:
         return None
-    return Principal(record.tenant_id, record.id, frozenset(Scope(scope) for scope in record.scopes))
+    return Principal(record.tenant_id, record.id, frozenset(Scope(scope) for scope in record.scopes), record.name)
 
 
-def revoke(session: Session, tenant_id: str, key_id_or_prefix: str) -> None:
+def revoke(session: Session, tenant_id: str, key_id_or_prefix: str, *, actor: Actor = FARM) -> None:
     """End a key at once. Rejected("not_found")."""
-    if not keys.revoke(session, tenant_id, key_id_or_prefix):
+    key_id = keys.revoke(session, tenant_id, key_id_or_prefix)
+    if key_id is None:
         raise Rejected("not_found", f"there is no key {key_id_or_prefix}")
+    audit.record(session, actor, Action.KEY_REVOKED, key_id, tenant_id=tenant_id)
 
 
 def _digest(secret: str) -> str:

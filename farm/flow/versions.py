@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from farm.db import versions
 from farm.db.session import Session
+from farm.domain.audit import Action
 from farm.domain.ids import new_id
+from farm.domain.tenant import FARM, Actor
 from farm.domain.version import MODEL, Version
 from farm.errors import Rejected
+from farm.flow import audit
 
 
 def register(
@@ -19,6 +22,7 @@ def register(
     bundle_sha256: str,
     manifest: Mapping[str, object],
     model: str = MODEL,
+    actor: Actor = FARM,
 ) -> Version:
     """Make uploaded weights known. The same bundle under the same name is answered with its version again.
 
@@ -35,6 +39,8 @@ def register(
         licence=str(manifest.get("licence", "")),
     )
     if versions.add(session, version):
+        detail = {"model": model, "name": name, "bundle_sha256": bundle_sha256}
+        audit.record(session, actor, Action.VERSION_REGISTERED, version.id, detail)
         return version
     found = versions.named(session, model, name)
     if found is None or found.bundle_sha256 != bundle_sha256:
@@ -52,7 +58,7 @@ def resolve(session: Session, text: str, model: str = MODEL) -> Version | None:
     return found or versions.named(session, model, text)
 
 
-def promote(session: Session, alias: str, version_id: str, *, actor: str, model: str = MODEL) -> Version:
+def promote(session: Session, alias: str, version_id: str, *, actor: Actor, model: str = MODEL) -> Version:
     """Move an alias (made if new) to a version, audited. Running jobs keep the version that they pinned.
     Rejected("version_not_found")."""
     version = versions.get(session, version_id) or versions.named(session, model, version_id)
@@ -60,11 +66,13 @@ def promote(session: Session, alias: str, version_id: str, *, actor: str, model:
         raise Rejected("version_not_found", f"{model} has no version {version_id}", pointer="/version")
     previous = versions.lock_alias(session, model, alias)
     if previous != version.id:
-        versions.move(session, model, alias, version.id, kind="promote", previous=previous, actor=actor)
+        versions.move(session, model, alias, version.id, kind="promote", previous=previous, actor=_name(actor))
+        detail = {"version": version.id, "previous": previous}
+        audit.record(session, actor, Action.ALIAS_PROMOTED, f"{model}/{alias}", detail)
     return version
 
 
-def rollback(session: Session, alias: str, *, actor: str, model: str = MODEL) -> Version:
+def rollback(session: Session, alias: str, *, actor: Actor, model: str = MODEL) -> Version:
     """Undo the alias's last promotion that was not undone yet. Rejected("alias_not_found", "nothing_to_roll_back")."""
     current = versions.lock_alias(session, model, alias)
     if current is None:
@@ -72,7 +80,13 @@ def rollback(session: Session, alias: str, *, actor: str, model: str = MODEL) ->
     before = versions.undo_last(session, model, alias)
     if before is None:
         raise Rejected("nothing_to_roll_back", f"{alias!r} of {model} has pointed to nothing before this version")
-    versions.move(session, model, alias, before, kind="rollback", previous=current, actor=actor)
+    versions.move(session, model, alias, before, kind="rollback", previous=current, actor=_name(actor))
+    detail = {"version": before, "previous": current}
+    audit.record(session, actor, Action.ALIAS_ROLLED_BACK, f"{model}/{alias}", detail)
     version = versions.get(session, before)
     assert version is not None
     return version
+
+
+def _name(actor: Actor) -> str:
+    return actor.key_id or actor.name

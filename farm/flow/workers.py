@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from farm.db import workers
 from farm.db.session import Session
+from farm.domain.audit import Action
+from farm.domain.tenant import FARM, Actor
 from farm.errors import Rejected
+from farm.flow import audit
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,18 @@ def leave(session: Session, worker_id: str) -> None:
     workers.leave(session, worker_id)
 
 
-def drain(session: Session, worker_id: str) -> None:
+def drain(session: Session, worker_id: str, *, actor: Actor = FARM) -> None:
     """The worker gets no more chunks. Rejected("not_found")."""
     if not workers.change(session, worker_id, draining=True):
         raise _unknown(worker_id)
+    audit.record(session, actor, Action.WORKER_DRAINED, worker_id)
 
 
-def resume(session: Session, worker_id: str) -> None:
+def resume(session: Session, worker_id: str, *, actor: Actor = FARM) -> None:
     """The worker gets chunks again: ends draining and quarantine. Rejected("not_found")."""
     if not workers.resume(session, worker_id):
         raise _unknown(worker_id)
+    audit.record(session, actor, Action.WORKER_RESUMED, worker_id)
 
 
 def _unknown(worker_id: str) -> Rejected:

@@ -19,7 +19,7 @@ from farm.client import Client
 from farm.db import migrate
 from farm.db.session import Database, connect
 from farm.domain.limits import InputLimits
-from farm.domain.tenant import Scope
+from farm.domain.tenant import Actor, Scope
 from farm.flow import keys, versions
 from farm.storage.blobs import BlobStore, open_store
 from farm.storage.s3 import connect as connect_s3
@@ -86,7 +86,7 @@ def start_api(
             bundle_sha256="0" * 64,
             manifest={"name": "api-tests", "trained": False, "licence": "Apache-2.0", "files": {}},
         )
-        versions.promote(session, "champion", version.id, actor="tests")
+        versions.promote(session, "champion", version.id, actor=Actor("tests"))
     celery = queue.celery_app(broker_url)
     ends: list[Callable[[], None]] = []
 

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from api.v1 import assets, batches, fleet, jobs, keys, models, service
+from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service
 from tests.api.conftest import Api
 from tests.api.hands import Hands
 
-MODULES = (batches, jobs, assets, models, fleet, keys, service)
+MODULES = (batches, jobs, assets, models, fleet, keys, audit, service)
 ROUTES = [
     (method, route)
     for module in MODULES
@@ -86,7 +86,8 @@ def test_another_tenants_ids_name_nothing(
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/batches", "/v1/assets", "/v1/keys", "/v1/workers", "/v1/queues", "/v1/models/pdfgc/versions"]
+    "path",
+    ["/v1/batches", "/v1/assets", "/v1/keys", "/v1/audit", "/v1/workers", "/v1/queues", "/v1/models/pdfgc/versions"],
 )
 def test_lists_hold_nothing_of_others(mine: httpx.Client, theirs: dict[str, str], path: str):
     answer = mine.get(path)

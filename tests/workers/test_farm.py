@@ -24,6 +24,7 @@ from farm.domain.factor import Media
 from farm.domain.ids import new_id
 from farm.domain.job import JobSpec, JobStatus, Kind, SyncMode
 from farm.domain.limits import InputLimits
+from farm.domain.tenant import Actor
 from farm.flow import control, submit, versions
 from farm.media import decode
 from farm.storage import keys
@@ -59,7 +60,7 @@ def fleet(database: Database, store: BlobStore, tiny: BundleFolder) -> Fleet:
     with database.transaction() as session:
         tenant = ensure_tenant(session, new_id("ten"), "studio")
         version = versions.register(session, name="tiny", bundle_key=key, bundle_sha256=tiny.sha256, manifest=manifest)
-        versions.promote(session, "champion", version.id, actor="test")
+        versions.promote(session, "champion", version.id, actor=Actor("test"))
     return Fleet(database, tenant, version.id)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from farm.db.session import Database
+from farm.domain.tenant import Actor
 from farm.flow import keys, versions
 from tests.small_farm import Fleet
 
@@ -20,5 +21,5 @@ def fleet(database: Database) -> Fleet:
             bundle_sha256="dd",
             manifest={"trained": False, "licence": "any"},
         )
-        versions.promote(session, "champion", version.id, actor="test")
+        versions.promote(session, "champion", version.id, actor=Actor("test"))
     return Fleet(database, tenant, version.id)

@@ -18,7 +18,7 @@ from farm.domain.batch import BatchSpec
 from farm.domain.chunk import Work
 from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, Kind, OutputSetting
-from farm.domain.tenant import Scope
+from farm.domain.tenant import Actor, Scope
 from farm.errors import Rejected
 from farm.flow import assets, estimate, keys, release, submit, versions, workers
 from farm.flow.workers import WorkerFacts
@@ -82,7 +82,7 @@ def test_submission_keeps_what_was_asked_and_pins_the_version(fleet: Fleet) -> N
     assert (batch.name, batch.priority, batch.metadata, batch.model) == ("night shift", 7, {"reel": "3"}, "champion")
     with fleet.database.transaction() as session:
         newer = versions.register(session, name="v2", bundle_key="b", bundle_sha256="ee", manifest={"trained": True})
-        versions.promote(session, "champion", newer.id, actor="test")
+        versions.promote(session, "champion", newer.id, actor=Actor("test"))
     order = fleet.claim()
     assert order is not None
     assert order.version_id == batch.version_id == fleet.version
@@ -212,21 +212,21 @@ def test_aliases_move_and_roll_back(fleet: Fleet) -> None:
         with pytest.raises(Rejected, match="version_name_taken"):
             versions.register(session, name="n0", bundle_key="b", bundle_sha256="9", manifest={})
         for version in made:
-            versions.promote(session, "champion", version.id, actor="ada")
+            versions.promote(session, "champion", version.id, actor=Actor("ada"))
         for text in ("champion", made[2].id, "n2"):
             assert versions.resolve(session, text) == made[2]
         assert versions.resolve(session, "n9") is None
-        assert versions.rollback(session, "champion", actor="ada") == made[1]
-        assert versions.rollback(session, "champion", actor="ada") == made[0]
-        versions.promote(session, "champion", made[2].id, actor="ada")
-        assert versions.rollback(session, "champion", actor="ada") == made[0]
-        assert versions.rollback(session, "champion", actor="ada").id == fleet.version
+        assert versions.rollback(session, "champion", actor=Actor("ada")) == made[1]
+        assert versions.rollback(session, "champion", actor=Actor("ada")) == made[0]
+        versions.promote(session, "champion", made[2].id, actor=Actor("ada"))
+        assert versions.rollback(session, "champion", actor=Actor("ada")) == made[0]
+        assert versions.rollback(session, "champion", actor=Actor("ada")).id == fleet.version
         with pytest.raises(Rejected, match="nothing_to_roll_back"):
-            versions.rollback(session, "champion", actor="ada")
+            versions.rollback(session, "champion", actor=Actor("ada"))
         with pytest.raises(Rejected, match="alias_not_found"):
-            versions.rollback(session, "canary", actor="ada")
+            versions.rollback(session, "canary", actor=Actor("ada"))
         with pytest.raises(Rejected, match="version_not_found"):
-            versions.promote(session, "canary", "ver_none", actor="ada")
+            versions.promote(session, "canary", "ver_none", actor=Actor("ada"))
         kinds = [move.kind for move in version_rows.history(session, "champion")]
     assert kinds[::-1] == ["promote"] * 4 + ["rollback"] * 2 + ["promote"] + ["rollback"] * 2
 

@@ -1,0 +1,47 @@
+"""`dubfarm audit`: who did what."""
+
+from __future__ import annotations
+
+import json as jsons
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from farm.cli import options
+from farm.cli.connect import client
+from farm.cli.terminal import terminal
+
+
+def audit(
+    action: Annotated[str | None, typer.Option(help="One (batch.paused) or a family (batch).")] = None,
+    subject: Annotated[str | None, typer.Option(help="The id of what was acted on.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="At or after this time (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before this time (UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many entries, the newest.")] = 100,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Who did what to keys, batches, versions, workers and webhooks (needs a key with the admin scope)."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = list(islice(farm.audit(action=action, subject=subject, since=_utc(since), until=_utc(until)), limit))
+    terminal.answer(found)
+    rows = [
+        (
+            f"{e.at:%Y-%m-%d %H:%M:%S}",
+            e.actor.name,
+            e.action,
+            e.subject,
+            jsons.dumps(dict(e.detail)) if e.detail else "",
+        )
+        for e in found
+    ]
+    terminal.table(("at (UTC)", "who", "did", "to", "detail"), rows, "nothing yet")
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC) if time.tzinfo is None else time

@@ -1,0 +1,64 @@
+"""What the audit log can say: who did what to which thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from farm.domain.tenant import Actor
+
+
+class Action(StrEnum):
+    KEY_CREATED = "key.created"
+    KEY_REVOKED = "key.revoked"
+    BATCH_CANCELED = "batch.canceled"
+    BATCH_PAUSED = "batch.paused"
+    BATCH_RESUMED = "batch.resumed"
+    BATCH_RETRIED = "batch.retried"
+    BATCH_PRIORITY = "batch.priority_changed"
+    JOB_CANCELED = "job.canceled"
+    JOB_RETRIED = "job.retried"
+    JOB_PRIORITY = "job.priority_changed"
+    VERSION_REGISTERED = "version.registered"
+    ALIAS_PROMOTED = "alias.promoted"
+    ALIAS_ROLLED_BACK = "alias.rolled_back"
+    WORKER_DRAINED = "worker.drained"
+    WORKER_RESUMED = "worker.resumed"
+    WORKER_QUARANTINED = "worker.quarantined"
+    WEBHOOK_CREATED = "webhook_endpoint.created"
+    WEBHOOK_CHANGED = "webhook_endpoint.changed"
+    WEBHOOK_DELETED = "webhook_endpoint.deleted"
+    WEBHOOK_ROTATED = "webhook_endpoint.secret_rotated"
+    WEBHOOK_REPLAYED = "webhook_endpoint.replayed"
+    WEBHOOK_DISABLED = "webhook_endpoint.disabled"
+    TENANT_CREATED = "tenant.created"
+    TENANT_CHANGED = "tenant.changed"
+
+
+SHARED: Final = frozenset(
+    {
+        Action.VERSION_REGISTERED,
+        Action.ALIAS_PROMOTED,
+        Action.ALIAS_ROLLED_BACK,
+        Action.WORKER_DRAINED,
+        Action.WORKER_RESUMED,
+        Action.WORKER_QUARANTINED,
+    }
+)
+"""What is done to things that every tenant uses: each tenant's admins read of it, but not whose key it was."""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """`subject`: the id of what was acted on, or model/alias. `actor.key_id` is None for the farm itself, and where a
+    shared thing was changed by another tenant."""
+
+    id: int
+    at: datetime
+    actor: Actor
+    action: str
+    subject: str
+    detail: Mapping[str, object]

@@ -1,0 +1,177 @@
+"""The audit log over HTTP: every change says whose key made it, and no tenant reads of another's things."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from farm.cli.app import run
+from farm.client import ApiError, Client
+from farm.db import audit as rows
+from farm.domain.audit import Action
+from farm.domain.tenant import FARM, Actor, Scope
+from farm.flow import audit, versions
+from tests.api.conftest import Api
+from tests.api.hands import Hands
+from tests.api.test_batches import items
+from tests.api.test_isolation import ROUTES
+
+
+@pytest.fixture
+def deputy(client: Client, api: Api) -> Iterator[tuple[Client, str]]:
+    """A second admin key of the test's tenant, and its id."""
+    made = client.create_key("deputy", ["admin"])
+    with Client(api.url, made.secret) as other:
+        yield other, made.key.id
+
+
+def test_every_change_is_written_with_the_key_that_made_it(client: Client, deputy: tuple[Client, str], hands: Hands):
+    other, key_id = deputy
+    batch = client.submit(items(2))
+    (job, second) = client.jobs(batch.id)
+    other.set_batch_priority(batch.id, 60)
+    other.set_job_priority(job.id, 70)
+    other.pause_batch(batch.id)
+    other.resume_batch(batch.id)
+    other.cancel_job(job.id)
+    other.retry_job(job.id)
+    hands.refuse(second.id)
+    other.retry_failed(batch.id)
+    other.cancel_batch(batch.id)
+    other.drain_worker(hands.worker_id)
+    other.resume_worker(hands.worker_id)
+    new = other.create_key("ci", ["read"])
+    other.revoke_key(new.key.prefix)
+    found = [(e.action, e.subject, dict(e.detail)) for e in client.audit() if e.actor.key_id == key_id]
+    assert found[::-1] == [
+        ("batch.priority_changed", batch.id, {"priority": 60}),
+        ("job.priority_changed", job.id, {"priority": 70}),
+        ("batch.paused", batch.id, {"jobs": 2}),
+        ("batch.resumed", batch.id, {"jobs": 2}),
+        ("job.canceled", job.id, {"was": "validating"}),
+        ("job.retried", job.id, {"was": "canceled"}),
+        ("batch.retried", batch.id, {"jobs": 1}),
+        ("batch.canceled", batch.id, {"jobs": 2}),
+        ("worker.drained", hands.worker_id, {}),
+        ("worker.resumed", hands.worker_id, {}),
+        ("key.created", new.key.id, {"name": "ci", "prefix": new.key.prefix, "scopes": ["read"]}),
+        ("key.revoked", new.key.id, {}),
+    ]
+    assert {e.actor.name for e in client.audit() if e.actor.key_id == key_id} == {"deputy"}
+    assert new.secret not in repr(list(client.audit()))
+
+
+def test_what_was_refused_is_not_written(client: Client):
+    before = [e.id for e in client.audit()]
+    with pytest.raises(ApiError):
+        client.cancel_batch("bat_" + "0" * 32)
+    with pytest.raises(ApiError):
+        client.revoke_key("key_nobody")
+    assert [e.id for e in client.audit()] == before
+
+
+def test_filters_and_pages(client: Client, http: httpx.Client):
+    batch = client.submit(items(1))
+    for priority in range(5):
+        client.set_batch_priority(batch.id, priority)
+    client.pause_batch(batch.id)
+    found = list(client.audit(subject=batch.id))
+    assert [e.action for e in found] == ["batch.paused", *["batch.priority_changed"] * 5]
+    assert [e.id for e in client.audit(action="batch.paused", subject=batch.id)] == [found[0].id]
+    assert [e.id for e in client.audit(action="batch", subject=batch.id)] == [e.id for e in found]
+    assert list(client.audit(action="bat", subject=batch.id)) == []
+    assert list(client.audit(action="batc_", subject=batch.id)) == []
+    assert [e.id for e in client.audit(subject=batch.id, since=found[2].at, until=found[0].at)] == [
+        e.id for e in found[1:3]
+    ]
+    assert list(client.audit(since=datetime.now(UTC) + timedelta(days=1))) == []
+    pages, cursor = [], None
+    while cursor is not None or not pages:
+        params = {"subject": batch.id, "page_size": 4} | ({} if cursor is None else {"cursor": cursor})
+        page = http.get("/v1/audit", params=params).json()
+        pages.append([e["id"] for e in page["data"]])
+        cursor = page["next_cursor"]
+    assert pages == [[e.id for e in found[:4]], [e.id for e in found[4:]]]
+    for wrong in ("x", "WyJhdWRpdCIsICJhIl0", "WyJhdWRpdCIsIDk5OTk5OTk5OTk5OTk5OTk5OTk5OTldCg"):
+        answer = http.get("/v1/audit", params={"cursor": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "cursor_invalid"), wrong
+
+
+def test_tenants_read_of_their_own_things_and_of_shared_ones(api: Api, client: Client, hands: Hands):
+    with Client(api.url, api.key("a stranger")) as stranger:
+        batch = stranger.submit(items(1))
+        stranger.cancel_batch(batch.id)
+        stranger.drain_worker(hands.worker_id)
+        assert [e.actor.name for e in stranger.audit(subject=hands.worker_id)] == ["test"]
+    assert list(client.audit(subject=batch.id)) == []
+    (seen,) = client.audit(subject=hands.worker_id)
+    assert (seen.action, seen.actor.name, seen.actor.key_id) == ("worker.drained", "another tenant", None)
+
+
+def test_it_takes_the_admin_scope(api: Api):
+    with api.http(api.key("readers only", Scope.READ, Scope.SUBMIT, Scope.TRAIN)) as http:
+        assert http.get("/v1/audit").json()["code"] == "scope_missing"
+
+
+def test_the_command_shows_it(api: Api, key: str, client: Client, capsys: pytest.CaptureFixture[str]):
+    batch = client.submit(items(1))
+    client.pause_batch(batch.id)
+    where = ["--server", api.url, "--key", key]
+    assert run(["audit", "--subject", batch.id, "--json", *where]) == 0
+    (entry,) = json.loads(capsys.readouterr().out.splitlines()[-1])  # the server logs to the same place
+    assert (entry["action"], entry["subject"], entry["actor"]["name"]) == ("batch.paused", batch.id, "test")
+    assert run(["audit", "--action", "batch", "--since", "2020-01-01", "--limit", "1", *where]) == 0
+    assert batch.id in capsys.readouterr().out
+
+
+def test_versions_and_aliases(api: Api, client: Client):
+    who = Actor("release bot", "ten_bot", "key_bot")
+    with api.database.transaction() as session:
+        made = [
+            versions.register(session, name=f"audit-{k}", bundle_key="b", bundle_sha256=str(k), manifest={}, actor=who)
+            for k in (1, 2, 2)
+        ]
+        for version in made:
+            versions.promote(session, "audited", version.id, actor=who)
+        versions.rollback(session, "audited", actor=who)
+    one, two = made[0].id, made[1].id
+    assert [(e.action, e.detail) for e in client.audit(subject="pdfgc/audited")][::-1] == [
+        ("alias.promoted", {"version": one, "previous": None}),
+        ("alias.promoted", {"version": two, "previous": one}),
+        ("alias.rolled_back", {"version": one, "previous": two}),
+    ]
+    (entry,) = client.audit(subject=two)
+    assert (entry.action, entry.detail["name"]) == ("version.registered", "audit-2")
+
+
+def test_the_farms_own_entries_need_an_owner(api: Api):
+    with api.database.transaction() as session:
+        with pytest.raises(ValueError, match="say whose"):
+            audit.record(session, FARM, Action.BATCH_CANCELED, "bat_x")
+        audit.record(session, FARM, Action.WORKER_QUARANTINED, "wrk_x", {"reason": "4 chunks failed"})
+        (entry,) = rows.page(session, "ten_any", subject="wrk_x").items
+    assert (entry.actor, entry.detail) == (FARM, {"reason": "4 chunks failed"})
+
+
+SILENT = {
+    "submit_batch": "a batch is its own record",
+    "create_asset": "an asset is its own record",
+    "put_bytes": "an asset is its own record",
+    "complete_asset": "an asset is its own record",
+}
+"""Changing routes that write no entry, and why."""
+
+
+def test_every_changing_route_is_audited_or_says_why_not():
+    changing = {route.name for method, route in ROUTES if isinstance(route, APIRoute) and method != "GET"}
+    audited = {
+        "set_batch_priority", "cancel_batch", "pause_batch", "resume_batch", "retry_failed", "set_job_priority",
+        "cancel_job", "retry_job", "register_version", "set_alias", "rollback_alias", "drain_worker", "resume_worker",
+        "create_key", "revoke_key",
+    }  # fmt: skip
+    assert changing == audited | SILENT.keys()
