@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ColumnElement,
+    Computed,
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
@@ -63,10 +64,20 @@ def _now() -> Mapped[datetime]:
 
 
 class TenantRow(Row):
+    """is_operator: its admins run the farm for everybody. Empty limits: the farm's own; retention: seconds by class,
+    where it is another than the farm's."""
+
     __tablename__ = "tenants"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    is_operator: Mapped[bool] = mapped_column(server_default=text("false"))
+    rate_per_s: Mapped[float | None]
+    rate_burst: Mapped[int | None]
+    quota_jobs_open: Mapped[int | None]
+    quota_frames_month: Mapped[int | None] = mapped_column(BigInteger)
+    quota_storage_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    retention: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = _now()
 
 
@@ -79,7 +90,10 @@ class ApiKeyRow(Row):
     prefix: Mapped[str] = mapped_column(unique=True)
     secret_sha256: Mapped[str]
     scopes: Mapped[list[str]]
+    rate_per_s: Mapped[float | None]
+    rate_burst: Mapped[int | None]
     created_at: Mapped[datetime] = _now()
+    expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
 
 
@@ -102,6 +116,8 @@ class AssetRow(Row):
         CheckConstraint("(status = 'ready') = (blob_key IS NOT NULL)", name="ready_has_blob"),
         Index("ix_assets_tenant_id_sha256", "tenant_id", "sha256", postgresql_where=text("status = 'ready'")),
         Index("ix_assets_tenant_id_id", "tenant_id", "id"),
+        Index("ix_assets_blob_key", "blob_key", postgresql_where=text("status = 'ready'")),
+        Index("ix_assets_used_at", "tenant_id", "used_at", postgresql_where=text("status <> 'expired'")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -113,6 +129,8 @@ class AssetRow(Row):
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None]
     created_at: Mapped[datetime] = _now()
+    used_at: Mapped[datetime] = _now()
+    expired_at: Mapped[datetime | None]
 
 
 class VersionRow(Row):
@@ -194,6 +212,7 @@ class BatchRow(Row):
     deadline: Mapped[datetime | None]
     # "metadata" itself is taken by SQLAlchemy's classes.
     user_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
+    asked_by: Mapped[str | None]
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
     jobs_total: Mapped[int]
@@ -209,7 +228,11 @@ class BatchRow(Row):
 
 
 class JobRow(Row):
-    """chunks_*, frames_done: sums over render chunks, equal to the rows at every commit. number: age, for claims."""
+    """chunks_*, frames_done: sums over render chunks, equal to the rows at every commit. number: age, for claims.
+
+    *_erased_at: since when that class of its objects counts as gone; sweep_at: when the store is gone through for them
+    (farm.flow.retain).
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -228,6 +251,39 @@ class JobRow(Row):
             postgresql_where=text("finished_at IS NULL AND deadline IS NOT NULL"),
         ),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("status = 'succeeded'")),
+        Index("ix_jobs_open", "tenant_id", postgresql_where=text("finished_at IS NULL")),
+        Index(
+            "ix_jobs_frames",
+            "tenant_id",
+            "finished_at",
+            postgresql_include=["frames_done"],
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_jobs_stored",
+            "tenant_id",
+            postgresql_include=["output_bytes"],
+            postgresql_where=text("output_bytes IS NOT NULL AND output_erased_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_chunks_due",
+            "tenant_id",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND chunks_erased_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_previews_due",
+            "tenant_id",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND previews_erased_at IS NULL"),
+        ),
+        Index(
+            "ix_jobs_output_due",
+            "tenant_id",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL AND output IS NOT NULL AND output_erased_at IS NULL"),
+        ),
+        Index("ix_jobs_sweep_at", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -245,6 +301,10 @@ class JobRow(Row):
     spec: Mapped[dict[str, Any]]
     plan: Mapped[dict[str, Any] | None]
     output: Mapped[dict[str, Any] | None]
+    output_bytes: Mapped[int | None] = mapped_column(
+        BigInteger, Computed("((output -> 'blob') ->> 'size_bytes')::bigint", persisted=True)
+    )
+    rights: Mapped[dict[str, Any] | None]
     error_code: Mapped[str | None]
     error_detail: Mapped[str | None]
     frames_total: Mapped[int] = mapped_column(server_default="0")
@@ -253,10 +313,39 @@ class JobRow(Row):
     chunks_done: Mapped[int] = mapped_column(server_default="0")
     scores: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     preview_key: Mapped[str | None]
+    chunks_erased_at: Mapped[datetime | None]
+    previews_erased_at: Mapped[datetime | None]
+    output_erased_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    sweep_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class MediaUseRow(Row):
+    """A job needs an asset (its id) or a stored input (its key), until its intermediates are erased: retries need them
+    too."""
+
+    __tablename__ = "media_uses"
+    __table_args__ = (Index("ix_media_uses_job_id", "job_id"),)
+
+    media: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+
+
+class InputRow(Row):
+    """A user's file in the store, by content. sweeping: its object is about to be deleted. swept_at: since when it is
+    gone."""
+
+    __tablename__ = "inputs"
+    __table_args__ = (Index("ix_inputs_used_at", "used_at", postgresql_where=text("swept_at IS NULL")),)
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    used_at: Mapped[datetime] = _now()
+    sweeping: Mapped[bool] = mapped_column(server_default=text("false"))
+    swept_at: Mapped[datetime | None]
 
 
 class ChunkRow(Row):

@@ -12,6 +12,7 @@ from farm.domain.order import Blob
 class AssetStatus(StrEnum):
     PENDING = "pending"  # made, its bytes not yet confirmed
     READY = "ready"
+    EXPIRED = "expired"  # its bytes were erased, by policy or by request
 
 
 @dataclass(frozen=True)
