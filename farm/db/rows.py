@@ -64,13 +64,20 @@ def _now() -> Mapped[datetime]:
 
 
 class TenantRow(Row):
-    """is_operator: its admins run the farm for everybody. Empty limits: the farm's own; retention: seconds by class,
-    where it is another than the farm's."""
+    """is_operator: its admins run the farm for everybody. weight: its share of every queue beside the other tenants'
+    weights. max_in_flight: chunks that workers may hold of it at once, on each queue; empty for no cap, 0 for none at
+    all. Other empty limits: the farm's own; retention: seconds by class, where it is another than the farm's."""
 
     __tablename__ = "tenants"
+    __table_args__ = (
+        CheckConstraint("weight > 0 AND weight <= 1000", name="weight"),
+        CheckConstraint("max_in_flight >= 0", name="max_in_flight"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    weight: Mapped[float] = mapped_column(server_default="1")
+    max_in_flight: Mapped[int | None]
     is_operator: Mapped[bool] = mapped_column(server_default=text("false"))
     rate_per_s: Mapped[float | None]
     rate_burst: Mapped[int | None]
@@ -348,8 +355,31 @@ class InputRow(Row):
     swept_at: Mapped[datetime | None]
 
 
+class ShareRow(Row):
+    """What a tenant has had of a queue. virtual_time: work handed out, in frames over the tenant's weight; who has had
+    the least comes next. active: it may have claimable chunks; false is only said of those that have none
+    (farm.db.shares). turn, level: where the round through its priorities stands.
+
+    A claim's only common row, written again and again: half of each page is left free for its next versions.
+    """
+
+    __tablename__ = "shares"
+    __table_args__ = (
+        Index("ix_shares_active", "queue", postgresql_where=text("active")),
+        {"postgresql_with": {"fillfactor": 50}},
+    )
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    virtual_time: Mapped[float] = mapped_column(server_default="0")
+    active: Mapped[bool] = mapped_column(server_default=text("false"))
+    turn: Mapped[int] = mapped_column(server_default="0")
+    level: Mapped[int] = mapped_column(server_default="101")
+
+
 class ChunkRow(Row):
-    """attempts_spared: attempts before the last retry by a user; they no longer count against the chunk."""
+    """attempts_spared: attempts before the last retry by a user; they no longer count against the chunk.
+    version_id: of its job, for workers that have it loaded. failed_by: workers that failed it; others go first."""
 
     __tablename__ = "chunks"
     __table_args__ = (
@@ -374,6 +404,7 @@ class ChunkRow(Row):
         Index("ix_chunks_lease", "lease_expires_at", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_leased_job", "job_id", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_worker", "worker_id", postgresql_where=text("status = 'leased'")),
+        Index("ix_chunks_in_flight", "tenant_id", "queue", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_held", "queue", postgresql_where=text("status = 'waiting' AND held")),
     )
 
@@ -393,6 +424,8 @@ class ChunkRow(Row):
     attempts: Mapped[int] = mapped_column(server_default="0")
     attempts_spared: Mapped[int] = mapped_column(server_default="0")
     batch_frames: Mapped[int | None]
+    version_id: Mapped[str | None]
+    failed_by: Mapped[list[str] | None]
     token: Mapped[str | None]
     worker_id: Mapped[str | None]
     leased_at: Mapped[datetime | None]
@@ -422,6 +455,7 @@ class AttemptRow(Row):
         _one_of("reason", Reason),
         CheckConstraint("(outcome = 'running') = (finished_at IS NULL)", name="finished"),
         CheckConstraint("outcome <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
+        Index("ix_attempts_failed", "worker_id", "finished_at", postgresql_where=text("outcome = 'failed'")),
     )
 
     chunk_id: Mapped[str] = mapped_column(ForeignKey("chunks.id"), primary_key=True)
@@ -479,6 +513,10 @@ class AuditRow(Row):
 
 
 class WorkerRow(Row):
+    """quarantined_until: set and past, the worker is on trial: its next chunk ends the quarantine or renews it.
+    quarantines: in a row, which makes each longer than the one before. forgiven_at: failures before it no longer count.
+    speeds: {version id: {size class: frames a second}} as measured by itself (farm.domain.speed)."""
+
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -491,6 +529,9 @@ class WorkerRow(Row):
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
     quarantined_until: Mapped[datetime | None]
     quarantine_reason: Mapped[str | None]
+    quarantines: Mapped[int] = mapped_column(server_default="0")
+    forgiven_at: Mapped[datetime | None]
+    speeds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     started_at: Mapped[datetime] = _now()
     heartbeat_at: Mapped[datetime] = _now()
     left_at: Mapped[datetime | None]
