@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from farm.domain.factor import Factor, Factors
+from farm.domain.factor import Factor
 from farm.domain.span import Span
 from farm.domain.timeline import Timeline
 from farm.face import align
@@ -24,9 +24,8 @@ from farm.nets.bundle import Bundle
 from farm.nets.slots import blocks, in_slots, run_in_slots
 from farm.nets.style import style
 from workers import factors
-from workers.factors import Code, Index, Lane
+from workers.factors import VOICE, Code, Index, Lane
 from workers.plan_file import PlannedVideo
-from workers.reading import VOICE
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ class Coder:
     def __init__(
         self,
         bundle: Bundle,
-        wanted: Factors,
         videos: Sequence[PlannedVideo],
         lanes: Mapping[Factor, Sequence[Lane]],
         span: Span,
@@ -66,9 +64,6 @@ class Coder:
         self._lanes = lanes
         self._span = span
         self._batch = batch
-        self._gains = {
-            factor: bundle.gains[factor] if setting.gain is None else setting.gain for factor, setting in wanted.items()
-        }
         # Lip codes are long, and mostly come from the voice.
         self._lip_from: set[int] = {lane.video for lane in lanes[Factor.LIP]}
         self._rows: dict[tuple[int, int], dict[Factor, Code]] = {}
@@ -102,16 +97,11 @@ class Coder:
             for k, code in zip(block, _array(lip), strict=True):
                 self._rows[VOICE, k] = {Factor.LIP: code}
 
-    def style(self, outputs: Span, appearance: Appearance, voice_taps: Index | None) -> torch.Tensor:
+    def style(self, outputs: Span, appearance: Appearance) -> torch.Tensor:
         """style_BD of the output frames, each at its own slot of a whole batch."""
         rows = slice(outputs.start - self._span.start, outputs.stop - self._span.start)
-        sizes, count = self._bundle.sizes, len(outputs)
-        if voice_taps is not None:
-            lane = Lane(VOICE, 1.0, factors.GAUSSIAN_3, voice_taps)
-            heard = factors.smoothed(lambda at: self._raw(Factor.LIP, VOICE, at), lane, rows)
-            lip = factors.combined([(1.0, heard)], self._gains[Factor.LIP], count, sizes.lip)
-        else:
-            lip = self._code(Factor.LIP, rows, sizes.lip)
+        sizes = self._bundle.sizes
+        lip = self._code(Factor.LIP, rows, sizes.lip)
         gaze, blink = (self._code(factor, rows, sizes.eye) for factor in (Factor.GAZE, Factor.BLINK))
         expression = self._code(Factor.EXPRESSION, rows, sizes.expression)
         pose = self._code(Factor.POSE, rows, sizes.pose)
@@ -128,10 +118,10 @@ class Coder:
 
     def _code(self, factor: Factor, rows: slice, width: int) -> Code:
         parts = [
-            (lane.weight, factors.smoothed(lambda at, lane=lane: self._raw(factor, lane.video, at), lane, rows))
+            (lane.weight_N[rows], factors.smoothed(lambda at, lane=lane: self._raw(factor, lane.video, at), lane, rows))
             for lane in self._lanes[factor]
         ]
-        return factors.combined(parts, self._gains[factor], rows.stop - rows.start, width)
+        return factors.combined(parts, rows.stop - rows.start, width)
 
     def _raw(self, factor: Factor, video: int, at: Index) -> Code:
         return np.stack([self._rows[video, int(frame)][factor] for frame in at])

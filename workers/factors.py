@@ -10,7 +10,7 @@ frame that has one (the earlier of two as near).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farm.domain.factor import Drive, Factor, Factors, Media
+from farm.domain.job import JobSpec
 from farm.domain.span import Span
 from farm.domain.timeline import Timeline, driver_frame
+from workers import sections
 
 Index = NDArray[np.int64]
 Code = NDArray[np.float32]
@@ -45,6 +47,8 @@ GAZE_DIMS: Final = (2, 3)
 BLINK_DIMS: Final = (0, 1, 4, 5)
 SOURCE: Final = 0
 """Video 0 of a plan is the source; driving videos follow in the order of `driver_media`."""
+VOICE: Final = -1
+"""The number under which the voice drives the lips; its "frames" are output frames."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +62,20 @@ class Clock:
 
 @dataclass(frozen=True)
 class Lane:
-    """One driver of one factor: `taps_NW` are frames of video `video`, weighted by `kernel` and then by `weight`."""
+    """One driver of one factor: `taps_NW` are frames of video `video`, weighted by `kernel` and then by `weight_N`,
+    which holds gains, blends and segments. Where it is 0, taps are those of a frame near by: they cost nothing."""
 
     video: int
-    weight: float
+    weight_N: Code
     kernel: tuple[float, ...]
     taps_NW: Index
 
 
-def driver_media(factors: Factors) -> tuple[Media, ...]:
-    """Driving videos in the order of the factors and their drivers, each distinct media once (`PlanRecord.drivers`)."""
-    media = (driver.media for _, setting in factors.items() for driver in setting.drivers)
-    return tuple(dict.fromkeys(media))
-
-
-def needs_audio(factors: Factors) -> bool:
-    return factors.lip.drive is Drive.AUDIO
+def driver_media(*settings: Factors) -> tuple[Media, ...]:
+    """Driving videos in the order of the settings, factors and drivers, each distinct media once
+    (`PlanRecord.drivers`)."""
+    parts = (setting for factors in settings for _, setting in factors.items())
+    return tuple(dict.fromkeys(driver.media for setting in parts for driver in setting.drivers))
 
 
 def nearest_faced(run_T: NDArray[np.int32]) -> Index:
@@ -123,14 +125,22 @@ def audio_taps(outputs_N: Index, frames_total: int, width: int = len(GAUSSIAN_3)
 
 
 def lanes(
-    factors: Factors, timeline: Timeline, span: Span, runs: Sequence[NDArray[np.int32]], clocks: Sequence[Clock]
+    spec: JobSpec,
+    gains: Mapping[Factor, float],
+    timeline: Timeline,
+    span: Span,
+    runs: Sequence[NDArray[np.int32]],
+    clocks: Sequence[Clock],
 ) -> dict[Factor, tuple[Lane, ...]]:
-    """Where each factor's code of output frames `span` comes from; () where it is canonical or from audio.
+    """Where each factor's code of output frames `span` comes from; () where it is canonical all through.
 
-    runs, clocks: for each video of the plan. A still source has one frame, so "source" is its own static code.
+    gains: of the bundle, where a setting names none. runs, clocks: for each video of the plan. A still source has one
+    frame, so "source" is its own static code.
     """
-    media = driver_media(factors)
-    out: dict[Factor, tuple[Lane, ...]] = {}
+    media = driver_media(*spec.all_factors)
+    outputs = range(span.start, span.stop)
+    time_s = np.array([float(timeline.time_s(k)) for k in outputs])
+    shares = sections.shares(spec.segments, time_s)
     shown: dict[int, Index] = {}
 
     def frames(video: int) -> Index:
@@ -139,24 +149,35 @@ def lanes(
                 found = timeline.source_index[span.start : span.stop]
             else:
                 clock = clocks[video]
-                found = [
-                    driver_frame(timeline.time_s(k), clock.pts, clock.end_pts, clock.time_base)
-                    for k in range(span.start, span.stop)
-                ]
+                found = [driver_frame(timeline.time_s(k), clock.pts, clock.end_pts, clock.time_base) for k in outputs]
             shown[video] = np.asarray(found, np.int64)
         return shown[video]
 
-    for factor, setting in factors.items():
-        if setting.drive is Drive.SOURCE:
-            weighted = [(SOURCE, 1.0)]
-        elif setting.drive in (Drive.VIDEO, Drive.BLEND):
-            weighted = [(1 + media.index(driver.media), driver.weight) for driver in setting.drivers]
-        else:
-            weighted = []
+    out: dict[Factor, tuple[Lane, ...]] = {}
+    for factor, _ in spec.factors.items():
+        weights: dict[int, NDArray[np.float64]] = {}
+        for share, setting in zip(shares, sections.settings(factor, spec.factors, spec.segments), strict=True):
+            gain = gains[factor] if setting.gain is None else setting.gain
+            if setting.drive is Drive.SOURCE:
+                weighted = [(SOURCE, 1.0)]
+            elif setting.drive is Drive.AUDIO:
+                weighted = [(VOICE, 1.0)]
+            else:
+                weighted = [(1 + media.index(driver.media), driver.weight) for driver in setting.drivers]
+            for video, weight in weighted:
+                weights[video] = weights.get(video, 0) + gain * weight * share
         kernel = KERNELS[factor]
-        out[factor] = tuple(
-            Lane(video, weight, kernel, taps(frames(video), runs[video], len(kernel))) for video, weight in weighted
-        )
+        made = []
+        for video, weight_N in sorted(weights.items()):
+            at_work = np.where(weight_N != 0, 0, -1).astype(np.int32)
+            if (at_work < 0).all():
+                continue
+            if video == VOICE:
+                taps_NW = audio_taps(np.asarray(outputs, np.int64), len(timeline), len(kernel))
+            else:
+                taps_NW = taps(frames(video), runs[video], len(kernel))
+            made.append(Lane(video, weight_N.astype(np.float32), kernel, taps_NW[nearest_faced(at_work)]))
+        out[factor] = tuple(made)
     return out
 
 
@@ -169,12 +190,12 @@ def smoothed(codes_of: Callable[[Index], Code], lane: Lane, rows: slice) -> Code
     return np.asarray(total, np.float32)
 
 
-def combined(parts: Sequence[tuple[float, Code]], gain: float, rows: int, width: int) -> Code:
-    """gain times the weighted sum of the parts; zeros (the canonical code) without parts."""
-    total = np.zeros((rows, width), np.float32)
-    for weight, code in parts:
-        total = total + np.float32(weight) * code
-    return np.float32(gain) * total
+def combined(parts: Sequence[tuple[Code, Code]], rows: int, width: int) -> Code:
+    """The sum of parts (weight_N, code_ND); zeros (the canonical code) without parts."""
+    total: Code = np.zeros((rows, width), np.float32)
+    for weight_N, code in parts:
+        total += weight_N[:, None] * code
+    return total
 
 
 def eye(gaze_N6: Code, blink_N6: Code) -> Code:

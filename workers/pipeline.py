@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from farm.domain.factor import Factor
 from farm.domain.job import Kind, Phase
 from farm.domain.order import Progress
 from farm.domain.span import Span
@@ -111,11 +112,7 @@ class _Chunk:
         self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
         clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
         runs = [video.run for video in plan.videos]
-        self._lanes = factors.lanes(work.spec.factors, plan.timeline, work.span, runs, clocks)
-        self._voice_taps = None
-        if factors.needs_audio(work.spec.factors):
-            outputs = np.arange(work.span.start, work.span.stop)
-            self._voice_taps = factors.audio_taps(outputs, len(plan.timeline))
+        self._lanes = factors.lanes(work.spec, bundle.gains, plan.timeline, work.span, runs, clocks)
 
     def decode(self, _: Iterator[object]) -> Iterator[_Read]:
         work, plan = self._work, self._plan
@@ -125,8 +122,8 @@ class _Chunk:
             work.span,
             self._batch,
             self._shown,
-            [lane for lanes in self._lanes.values() for lane in lanes],
-            voice_taps=self._voice_taps,
+            [lane for lanes in self._lanes.values() for lane in lanes if lane.video != factors.VOICE],
+            voice_taps=next((lane.taps_NW for lane in self._lanes[Factor.LIP] if lane.video == factors.VOICE), None),
             shows_source=self._pastes,
             window_frames=max(WINDOW_BYTES // frame_bytes, self._batch),
         )
@@ -152,7 +149,7 @@ class _Chunk:
     def encode_factors(self, reads: Iterator[_Read]) -> Iterator[_Batch]:
         work, timeline = self._work, self._plan.timeline
         run = self._plan.videos[SOURCE].run
-        coder = Coder(self._bundle, work.spec.factors, self._plan.videos, self._lanes, work.span, self._batch)
+        coder = Coder(self._bundle, self._plan.videos, self._lanes, work.span, self._batch)
         with torch.inference_mode():
             for read in reads:
                 for video, frames in read.encode.items():
@@ -168,7 +165,7 @@ class _Chunk:
                     ]
                     has_face = [not self._pastes or bool(run[index] >= 0) for index in source]
                     # Frames without a face pass through untouched: nothing is generated for them alone.
-                    made = coder.style(outputs, self._who, self._voice_taps) if any(has_face) else None
+                    made = coder.style(outputs, self._who) if any(has_face) else None
                     yield _Batch(outputs, source, frames, has_face, made)
                 coder.forget(read.window.forget)
 

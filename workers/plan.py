@@ -32,7 +32,8 @@ def plan(
     take = _Taker(order, shop, beat, scratch)
     source, source_path = take(spec.source, "source")
     voice, voice_path = take(spec.voice, "voice")
-    drivers = [take(media, f"driving video {number}") for number, media in enumerate(driver_media(spec.factors), 1)]
+    driving = driver_media(*spec.all_factors)
+    drivers = [take(media, f"driving video {number}") for number, media in enumerate(driving, 1)]
     reference = take(spec.face.reference, "face reference")[1] if spec.face.reference is not None else None
     batch_frames = order.batch_frames or shop.batch_frames
     work = PlanWork(

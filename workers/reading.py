@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from farm.domain.span import Span
 from farm.media.decode import Video
 from farm.media.frame import Frame
-from workers.factors import HALO, Index, Lane
+from workers.factors import HALO, VOICE, Index, Lane
 
 CODES_KEPT: Final = 4096
 """Codes kept for later windows, in driver frames; a code that was dropped is made again, to the same bits."""
@@ -39,10 +39,6 @@ class Window:
     show: frozenset[int] = frozenset()
     keep: frozenset[int] = frozenset()
     forget: tuple[tuple[int, int], ...] = field(default=())
-
-
-VOICE: Final = -1
-"""In `forget`, the voice's codes stand under this video number."""
 
 
 def batches(span: Span, size: int) -> tuple[Span, ...]:

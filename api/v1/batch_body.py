@@ -24,8 +24,9 @@ from pydantic_core import PydanticCustomError, from_json
 
 from api.errors import ApiProblem, problems_of
 from farm.domain.batch import BatchSpec
-from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
+from farm.domain.factor import Drive, Driver, Factors, FactorSegment, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, JobSpec, Kind, OutputSetting, SyncMode
+from farm.domain.submission import MAX_SEGMENTS
 from farm.errors import Problem
 
 MOST_ITEMS: Final = 10_000
@@ -172,6 +173,52 @@ class FactorsBody(Strict):
         )
 
 
+class FactorChanges(Strict):
+    """What a segment drives otherwise than the item; a factor left out stays as it is there."""
+
+    lip: Lip | None = None
+    pose: Plain | None = None
+    eye: Plain | None = None
+    gaze: Plain | None = None
+    blink: Plain | None = None
+    expression: Expression | None = None
+
+    @model_validator(mode="after")
+    def _eye_once(self) -> FactorChanges:
+        if self.eye is not None and (self.gaze is not None or self.blink is not None):
+            raise PydanticCustomError("eye_ambiguous", "give eye, or gaze and blink, not both")
+        return self
+
+    def changed(self, own: Factors) -> Factors:
+        def other(wanted: object, kept: FactorSetting) -> FactorSetting:
+            return kept if wanted is None else _setting(wanted)
+
+        return Factors(
+            lip=other(self.lip, own.lip),
+            pose=other(self.pose, own.pose),
+            gaze=other(self.gaze or self.eye, own.gaze),
+            blink=other(self.blink or self.eye, own.blink),
+            expression=other(self.expression, own.expression),
+        )
+
+
+_Seconds = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class SegmentBody(Strict):
+    """A stretch of the output with factors of its own."""
+
+    start_s: _Seconds = Field(description="Seconds of the output.")
+    stop_s: _Seconds = Field(description="Seconds of the output; after start_s.")
+    ease_s: float = Field(
+        default=0.2, ge=0, le=5, allow_inf_nan=False, description="How long the change takes, centred on each end."
+    )
+    factors: FactorChanges
+
+    def segment(self, own: Factors) -> FactorSegment:
+        return FactorSegment(self.start_s, self.stop_s, self.factors.changed(own), self.ease_s)
+
+
 # --- the face, the output ----------------------------------------------------------------------------------------
 
 
@@ -240,19 +287,26 @@ class _Item(Strict):
         default="cut_off", description="What happens where voice and video differ in length."
     )
     factors: FactorsBody = Field(default_factory=lambda: FactorsBody())
+    segments: list[SegmentBody] = Field(
+        default_factory=list[SegmentBody],
+        max_length=MAX_SEGMENTS,
+        description="Stretches of the output with factors of their own; none over another.",
+    )
     face: Face = "auto"
     output: OutputBody = Field(default_factory=lambda: OutputBody())
 
     def _spec(self, kind: Kind, source: Media) -> JobSpec:
+        factors = self.factors.factors()
         return JobSpec(
             custom_id=self.custom_id,
             kind=kind,
             source=source,
             voice=self.audio.media(),
             sync_mode=SyncMode(self.sync_mode),
-            factors=self.factors.factors(),
+            factors=factors,
             face=_face(self.face),
             output=self.output.setting(),
+            segments=tuple(segment.segment(factors) for segment in self.segments),
         )
 
 
@@ -393,7 +447,7 @@ def read(raw: bytes) -> Read:
     return Read(spec, tuple(specs), tuple(media), head.dry_run if head else False, tuple(problems))
 
 
-def _media_in(value: Any, pointer: str, depth: int = 5) -> Iterator[tuple[str, Media]]:
+def _media_in(value: Any, pointer: str, depth: int = 7) -> Iterator[tuple[str, Media]]:
     """References to media that stand, wherever they are in a broken item."""
     if not isinstance(value, dict | list) or depth == 0:
         return

@@ -51,9 +51,15 @@ def with_media(item: Mapping[str, Any], put: Callable[[str], Any]) -> dict[str, 
             made["blend"] = [factor(part) for part in made["blend"]]
         return made
 
+    def driven(part: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(part.get("factors"), Mapping):
+            return dict(part)
+        return {**part, "factors": {name: factor(setting) for name, setting in part["factors"].items()}}
+
     made = {name: placed(value) if name in ("video", "image", "audio") else value for name, value in item.items()}
-    if isinstance(made.get("factors"), Mapping):
-        made["factors"] = {name: factor(setting) for name, setting in made["factors"].items()}
+    made = driven(made)
+    if isinstance(made.get("segments"), list):
+        made["segments"] = [driven(part) if isinstance(part, Mapping) else part for part in made["segments"]]
     face = made.get("face")
     if isinstance(face, Mapping) and "reference" in face:
         made["face"] = {**face, "reference": placed(face["reference"])}

@@ -162,7 +162,8 @@ def order(session: Session, taken: Taken) -> Order:
 def asset_ids(spec: JobSpec) -> tuple[str, ...]:
     """The assets that a job names, each once."""
     media = [spec.source, spec.voice, spec.face.reference]
-    media += [driver.media for _, setting in spec.factors.items() for driver in setting.drivers]
+    settings = [setting for factors in spec.all_factors for _, setting in factors.items()]
+    media += [driver.media for setting in settings for driver in setting.drivers]
     return tuple(dict.fromkeys(m.asset_id for m in media if m is not None and m.asset_id is not None))
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+LATER: Final[Mapping[str, bool]] = {"later": True}
+"""Metadata of a field that came with a later release: where it holds its default it is left out of the document, so
+that a farm of the release before, still running during an upgrade, reads whatever does not use it."""
 
 
 def to_document(value: object) -> Any:
@@ -26,12 +30,18 @@ def to_document(value: object) -> Any:
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_document(getattr(value, field.name)) for field in fields(value)}
+        kept = (field for field in fields(value) if not (field.metadata.get("later") and _is_default(value, field)))
+        return {field.name: to_document(getattr(value, field.name)) for field in kept}
     if isinstance(value, Mapping):
         return {str(key): to_document(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_document(item) for item in value]
     raise TypeError(f"no document for {type(value).__name__}")
+
+
+def _is_default(value: object, field: Field[Any]) -> bool:
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    return getattr(value, field.name) == default
 
 
 def from_document(kind: type[T], document: Any) -> T:

@@ -69,3 +69,16 @@ class Factors:
             (Factor.BLINK, self.blink),
             (Factor.EXPRESSION, self.expression),
         )
+
+
+@dataclass(frozen=True)
+class FactorSegment:
+    """Settings that hold from start_s to stop_s of the output instead of the job's own (all five, as they stand there).
+
+    ease_s: how long the change takes at each end, centred on it; the codes of both settings are interpolated meanwhile.
+    """
+
+    start_s: float
+    stop_s: float
+    factors: Factors
+    ease_s: float = 0.2

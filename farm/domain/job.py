@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from farm.domain.factor import Factors, Media
+from farm.domain.document import LATER
+from farm.domain.factor import Factors, FactorSegment, Media
 
 
 class Kind(StrEnum):
@@ -76,7 +77,7 @@ class OutputSetting:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Everything a user asked of one item of a batch, validated."""
+    """Everything a user asked of one item of a batch, validated. segments: in any order, none over another."""
 
     custom_id: str
     kind: Kind
@@ -86,6 +87,12 @@ class JobSpec:
     factors: Factors = field(default_factory=Factors)
     face: FaceSetting = field(default_factory=FaceSetting)
     output: OutputSetting = field(default_factory=OutputSetting)
+    segments: tuple[FactorSegment, ...] = field(default=(), metadata=LATER)
+
+    @property
+    def all_factors(self) -> tuple[Factors, ...]:
+        """The job's own settings, then those of each segment."""
+        return (self.factors, *(segment.factors for segment in self.segments))
 
 
 class BatchStatus(StrEnum):

@@ -26,7 +26,7 @@ class PlanRecord:
 
     source, voice and drivers are the user's files as fetched once, content-addressed. `plan` holds the arrays (frame
     index, timeline, tracks, crops); `speech` is the voice as 16 kHz mono wav. drivers follow the order of
-    `JobSpec.factors` items and their drivers, each distinct media once.
+    `JobSpec.all_factors`, their items and drivers, each distinct media once.
     """
 
     source: Blob

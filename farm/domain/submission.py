@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from farm.domain.batch import BatchSpec
-from farm.domain.factor import Drive, Factor, FactorSetting, Media
+from farm.domain.factor import Drive, Factor, Factors, FactorSetting, Media
 from farm.domain.job import FaceChoice, JobSpec, Kind
 from farm.errors import Problem
 
 MAX_ITEMS = 10_000
+MAX_SEGMENTS = 200
 
 
 def media_of(item: JobSpec) -> Iterator[tuple[str, Media]]:
     """Every media of an item with its JSON pointer below the item, as the user wrote it."""
     yield ("/video" if item.kind is Kind.DUB else "/image"), item.source
     yield "/audio", item.voice
-    factors = item.factors
+    yield from _drivers_of(item.factors, "")
+    for number, segment in enumerate(item.segments):
+        yield from _drivers_of(segment.factors, f"/segments/{number}", item.factors)
+    if item.face.choice is FaceChoice.REFERENCE and item.face.reference is not None:
+        yield "/face/reference", item.face.reference
+
+
+def _drivers_of(factors: Factors, pointer: str, known: Factors | None = None) -> Iterator[tuple[str, Media]]:
+    """The driving videos of the settings that are not already in `known`."""
+    before = dict(known.items()) if known is not None else {}
     for factor, setting in factors.items():
+        if setting == before.get(factor):
+            continue
         if factor is Factor.BLINK and setting == factors.gaze:
             continue  # both came from "eye"
         name = "eye" if factor is Factor.GAZE and setting == factors.blink else factor.value
         for k, driver in enumerate(setting.drivers):
             blend = f"/blend/{k}" if setting.drive is Drive.BLEND else ""
-            yield f"/factors/{name}{blend}/video", driver.media
-    if item.face.choice is FaceChoice.REFERENCE and item.face.reference is not None:
-        yield "/face/reference", item.face.reference
+            yield f"{pointer}/factors/{name}{blend}/video", driver.media
 
 
 def problems(spec: BatchSpec) -> list[Problem]:
@@ -50,11 +61,30 @@ def _item_problems(item: JobSpec) -> Iterator[Problem]:
         if (media.uri is None) == (media.asset_id is None):
             yield Problem("media_reference", "give either uri or asset_id", pointer)
     for factor, setting in item.factors.items():
-        yield from _factor_problems(factor, setting)
+        yield from _factor_problems(factor, setting, f"/factors/{factor.value}")
+    yield from _segment_problems(item)
 
 
-def _factor_problems(factor: Factor, setting: FactorSetting) -> Iterator[Problem]:
-    pointer = f"/factors/{factor.value}"
+def _segment_problems(item: JobSpec) -> Iterator[Problem]:
+    if len(item.segments) > MAX_SEGMENTS:
+        yield Problem("segment_count", f"at most {MAX_SEGMENTS} segments, not {len(item.segments)}", "/segments")
+    for k, segment in enumerate(item.segments):
+        pointer = f"/segments/{k}"
+        if not 0 <= segment.start_s < segment.stop_s:
+            detail = f"from {segment.start_s:g} s to {segment.stop_s:g} s is no stretch of time"
+            yield Problem("segment_empty", detail, pointer)
+        own = dict(item.factors.items())
+        for factor, setting in segment.factors.items():
+            if setting != own[factor]:  # else it has been looked at
+                yield from _factor_problems(factor, setting, f"{pointer}/factors/{factor.value}")
+    in_time = sorted(enumerate(item.segments), key=lambda numbered: (numbered[1].start_s, numbered[0]))
+    for (k, before), (number, after) in pairwise(in_time):
+        if after.start_s < before.stop_s:
+            detail = f"it starts at {after.start_s:g} s, before segment {k} ends at {before.stop_s:g} s"
+            yield Problem("segments_overlap", detail, f"/segments/{number}")
+
+
+def _factor_problems(factor: Factor, setting: FactorSetting, pointer: str) -> Iterator[Problem]:
     if setting.drive is Drive.AUDIO and factor is not Factor.LIP:
         yield Problem("factor_drive", f"audio drives the lips only, not {factor}", pointer)
     if setting.drive is Drive.BLEND and factor is not Factor.EXPRESSION:

@@ -12,6 +12,7 @@ from api.errors import ApiProblem
 from api.v1.batch_body import EXAMPLE, MOST_ITEMS, as_sent, read, to_check
 from farm.domain.factor import Drive, Driver, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, Kind, OutputSetting, SyncMode
+from farm.domain.submission import media_of, problems
 from farm.errors import Problem
 
 AUDIO = {"uri": "https://example.com/v.wav"}
@@ -82,6 +83,31 @@ def test_factors(factors: dict[str, Any], name: str, setting: FactorSetting):
     assert getattr(only(factors=factors).factors, name) == setting
 
 
+def test_segments_keep_what_they_do_not_name():
+    segments = [
+        {"start_s": 1, "stop_s": 2.5, "factors": {"eye": "canonical"}, "ease_s": 0.5},
+        {"start_s": 2.5, "stop_s": 3, "factors": {"expression": {"blend": [{"video": VIDEO}]}}},
+    ]
+    job = only(factors={"pose": "canonical", "gaze": {"drive": "source", "gain": 2}}, segments=segments)
+    first, second = job.segments
+    assert (first.start_s, first.stop_s, first.ease_s, second.ease_s) == (1, 2.5, 0.5, 0.2)
+    assert first.factors.gaze == first.factors.blink == FactorSetting(Drive.CANONICAL)
+    assert first.factors.pose == second.factors.pose == FactorSetting(Drive.CANONICAL)
+    assert second.factors.gaze == FactorSetting(Drive.SOURCE, gain=2.0)
+    assert second.factors.expression.drivers == (Driver(MEDIA),)
+    assert [pointer for pointer, _ in media_of(job)][2:] == ["/segments/1/factors/expression/blend/0/video"]
+
+
+def test_segments_that_cannot_be():
+    def segment(start_s: float, stop_s: float) -> dict[str, Any]:
+        return {"start_s": start_s, "stop_s": stop_s, "factors": {}}
+
+    spec = read(body(dub(segments=[segment(4, 6), segment(1, 1), segment(2, 5), segment(6, 7)]))).spec
+    assert spec is not None
+    found = [(problem.pointer, problem.code) for problem in problems(spec)]
+    assert found == [("/items/0/segments/1", "segment_empty"), ("/items/0/segments/0", "segments_overlap")]
+
+
 def test_faces_and_output():
     assert only(face={"frame": 3, "point": [10, 20.5]}).face == FaceSetting(FaceChoice.POINT, 3, (10.0, 20.5))
     assert only(face={"reference": VIDEO}).face == FaceSetting(FaceChoice.REFERENCE, reference=MEDIA)
@@ -125,6 +151,17 @@ def test_a_deadline_has_a_time_zone():
         (body(dub(sync_mode="stretch")), [("/items/0/sync_mode", "value_not_offered")]),
         (body(dub(factors={"pose": "audio"})), [("/items/0/factors/pose", "value_not_offered")]),
         (body(dub(factors={"lip": "source"})), [("/items/0/factors/lip", "value_not_offered")]),
+        (
+            body(dub(segments=[{"start_s": -1, "stop_s": 2}])),
+            [
+                ("/items/0/segments/0/start_s", "out_of_range"),
+                ("/items/0/segments/0/factors", "field_missing"),
+            ],
+        ),
+        (
+            body(dub(segments=[{"start_s": 0, "stop_s": 2, "factors": {"eye": "source", "blink": "source"}}])),
+            [("/items/0/segments/0/factors", "eye_ambiguous")],
+        ),
         (body(dub(factors={"smile": 1})), [("/items/0/factors/smile", "field_unknown")]),
         (body(dub(factors={"eye": "source", "gaze": "source"})), [("/items/0/factors", "eye_ambiguous")]),
         (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farm.domain import timeline
-from farm.domain.factor import Factors, Media
+from farm.domain.factor import Factors, FactorSegment, Media
 from farm.domain.job import JobSpec, Kind, SyncMode
 from farm.domain.media import MediaFacts
 from farm.domain.span import Span
@@ -129,11 +129,20 @@ def job(
     sync_mode: SyncMode = SyncMode.CUT_OFF,
     voice_s: float = 3.0,
     loses_face: bool = True,
+    segments: tuple[FactorSegment, ...] = (),
 ) -> Job:
     voice = media_files.audio(folder / "voice.wav", seconds=voice_s, rate=44_100)
     speech = folder / "speech.wav"
     spoken = audio.speech(voice, speech)
-    spec = JobSpec("one", kind, Media(uri="file:///s"), Media(uri="file:///v"), sync_mode, factors or Factors())
+    spec = JobSpec(
+        "one",
+        kind,
+        Media(uri="file:///s"),
+        Media(uri="file:///v"),
+        sync_mode,
+        factors or Factors(),
+        segments=segments,
+    )
     if kind is Kind.DUB:
         first = followed(source, loses_face=loses_face)
         index = first.index

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from farm.domain import timeline
-from farm.domain.factor import Drive, Driver, Factor, Factors, FactorSetting, Media
-from farm.domain.job import SyncMode
+from farm.domain.factor import Drive, Driver, Factor, Factors, FactorSegment, FactorSetting, Media
+from farm.domain.job import JobSpec, Kind, SyncMode
 from farm.domain.span import Span
-from workers import factors
+from workers import factors, sections
 from workers.factors import Clock, Lane
 
 
@@ -104,7 +104,7 @@ def test_smoothing_against_its_slow_twin() -> None:
     random = np.random.default_rng(4)
     codes = random.standard_normal((30, 5)).astype(np.float32)
     text_runs = runs("0" * 12 + "1" * 18)
-    lane = Lane(0, 1.0, factors.MEAN_13, factors.taps(np.arange(30), text_runs, 13))
+    lane = Lane(0, np.ones(30, np.float32), factors.MEAN_13, factors.taps(np.arange(30), text_runs, 13))
     fast = factors.smoothed(lambda at: codes[at], lane, slice(3, 25))
     for row, frame in enumerate(range(3, 25)):
         low, high = (0, 12) if frame < 12 else (12, 30)
@@ -120,12 +120,19 @@ def test_gaze_and_blink_are_driven_apart() -> None:
 
 
 def test_canonical_is_zero_and_a_blend_is_weighted() -> None:
-    assert factors.combined([], 1.5, 2, 3).tolist() == [[0] * 3] * 2
-    one = np.ones((1, 3), np.float32)
-    assert factors.combined([(0.25, one), (0.5, 2 * one)], 2.0, 1, 3).tolist() == [[2.5] * 3]
+    assert factors.combined([], 2, 3).tolist() == [[0] * 3] * 2
+    one, quarter = np.ones((1, 3), np.float32), np.full(1, 0.25, np.float32)
+    assert factors.combined([(quarter, one), (2 * quarter, 2 * one)], 1, 3).tolist() == [[1.25] * 3]
 
 
 A, B = Media(uri="https://a"), Media(uri="https://b")
+
+
+GAINS = {Factor.LIP: 1.5, Factor.POSE: 1.0, Factor.GAZE: 1.0, Factor.BLINK: 1.0, Factor.EXPRESSION: 1.0}
+
+
+def spec(own: Factors, *segments: FactorSegment) -> JobSpec:
+    return JobSpec("one", Kind.DUB, Media(uri="https://s"), Media(uri="https://v"), factors=own, segments=segments)
 
 
 def test_each_driving_video_is_listed_once_in_the_order_of_the_factors() -> None:
@@ -134,6 +141,7 @@ def test_each_driving_video_is_listed_once_in_the_order_of_the_factors() -> None
         expression=FactorSetting(Drive.BLEND, (Driver(A, 0.5), Driver(B, 0.5))),
     )
     assert factors.driver_media(wanted) == (B, A)
+    assert factors.driver_media(Factors(), wanted, wanted) == (B, A)
 
 
 def test_lanes_follow_source_drivers_and_time() -> None:
@@ -149,8 +157,12 @@ def test_lanes_follow_source_drivers_and_time() -> None:
         Clock(range(10), 10, Fraction(1, 50)),
         Clock((0,), 1, Fraction(1, 25)),
     ]
-    lanes = factors.lanes(wanted, shown, Span(4, 14), [runs("0" * 10), runs("0" * 10), runs("0")], clocks)
-    assert lanes[Factor.LIP] == lanes[Factor.POSE] == ()
+    tracks = [runs("0" * 10), runs("0" * 10), runs("0")]
+    lanes = factors.lanes(spec(wanted), GAINS, shown, Span(4, 14), tracks, clocks)
+    (lip,) = lanes[Factor.LIP]
+    assert lip.video == factors.VOICE
+    assert lip.weight_N.tolist() == [1.5] * 10
+    assert lanes[Factor.POSE] == ()
     (blink,) = lanes[Factor.BLINK]
     assert blink.video == factors.SOURCE
     assert blink.taps_NW[:, 0].tolist() == [4, 5, 6, 7, 8, 9, 0, 1, 2, 3]
@@ -158,6 +170,64 @@ def test_lanes_follow_source_drivers_and_time() -> None:
     assert gaze.video == 1
     assert gaze.taps_NW[:, 0].tolist() == [8, 9, 8, 6, 4, 2, 0, 2, 4, 6]
     first, second = lanes[Factor.EXPRESSION]
-    assert (first.video, first.weight, second.video, second.weight) == (1, 0.25, 2, 0.75)
+    assert (first.video, second.video) == (1, 2)
+    assert first.weight_N.tolist() == [0.25] * 10
+    assert second.weight_N.tolist() == [0.75] * 10
     assert first.taps_NW.shape == (10, 13)
     assert (second.taps_NW == 0).all()
+
+
+SEGMENTS: dict[str, tuple[tuple[FactorSegment, ...], list[list[float]]]] = {
+    "none": ((), [[1] * 6]),
+    "hard": (
+        (FactorSegment(1.0, 3.0, Factors(), ease_s=0),),
+        [[1, 0, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]],
+    ),
+    "eased, half at its ends": (
+        (FactorSegment(1.0, 4.0, Factors(), ease_s=2),),
+        [[1, 0.5, 0, 0, 0.5, 1], [0, 0.5, 1, 1, 0.5, 0]],
+    ),
+    "one after another, with the shorter ease": (
+        (FactorSegment(3.0, 9.0, Factors(), ease_s=0), FactorSegment(1.0, 3.0, Factors(), ease_s=2)),
+        [[1, 0.5, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 0.5, 1, 0, 0, 0]],
+    ),
+    "beyond the end": ((FactorSegment(7.0, 9.0, Factors()),), [[1] * 6, [0] * 6]),
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_shares_of_segments(name: str) -> None:
+    segments, expected = SEGMENTS[name]
+    assert sections.shares(segments, np.arange(6.0)).tolist() == expected
+
+
+def test_shares_sum_to_one_and_have_no_jump() -> None:
+    segments = [FactorSegment(a, b, Factors(), e) for a, b, e in ((0, 1, 3), (1, 1.3, 0.5), (1.4, 2, 1), (2.05, 4, 2))]
+    shares = sections.shares(segments, np.arange(0, 5, 0.005))
+    assert np.allclose(shares.sum(0), 1)
+    assert (shares >= 0).all()
+    assert np.abs(np.diff(shares)).max() < 0.04
+
+
+def test_a_segment_takes_codes_only_where_it_holds() -> None:
+    shown = timeline.build(SyncMode.CUT_OFF, range(10), 10, Fraction(1, 10), Fraction(1))
+    tracks, clocks = [runs("0" * 10)], [Clock(range(10), 10, Fraction(1, 10))]
+    neutral = Factors(
+        lip=FactorSetting(Drive.AUDIO, gain=0.5),
+        expression=FactorSetting(Drive.CANONICAL),
+        gaze=FactorSetting(Drive.SOURCE, gain=3.0),
+    )
+    job = spec(Factors(), FactorSegment(0.2, 0.5, neutral, ease_s=0))
+    lanes = factors.lanes(job, GAINS, shown, Span(0, 10), tracks, clocks)
+    held = np.zeros(10, bool)
+    held[2:5] = True
+    (lip,), (gaze,), (blink,), (expression,) = (
+        lanes[f] for f in (Factor.LIP, Factor.GAZE, Factor.BLINK, Factor.EXPRESSION)
+    )
+    assert lip.weight_N.tolist() == np.where(held, 0.5, 1.5).tolist()
+    assert gaze.weight_N.tolist() == np.where(held, 3, 1).tolist()
+    assert blink.weight_N.tolist() == [1] * 10
+    assert expression.weight_N.tolist() == np.where(held, 0, 1).tolist()
+    assert lanes[Factor.EXPRESSION][0].taps_NW[2:5, 6].tolist() == [1, 1, 5]  # those of a frame that needs them
+    inside = factors.lanes(job, GAINS, shown, Span(2, 5), tracks, clocks)
+    assert inside[Factor.EXPRESSION] == ()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
+from farm.domain.factor import Drive, Driver, Factors, FactorSegment, FactorSetting, Media
 from farm.domain.job import Kind, SyncMode
 from farm.domain.order import Progress
 from farm.domain.span import Span, cut
@@ -111,6 +111,26 @@ def test_chunked_is_whole_with_drivers_in_every_mode(
     assert total >= 77
     whole = rendered(studio, job, (Span(0, total),), tmp_path / "whole")
     assert rendered(studio, job, cut(total, 23), tmp_path / "chunks") == whole
+
+
+def test_chunked_is_whole_with_segments(studio: Studio, tiny: BundleFolder, tmp_path: Path) -> None:
+    """Eased and hard changes, from the voice to a video's lips and back, inside chunks and at their edges."""
+    path = media_files.video(tmp_path / "source.mp4", frames=50, width=128, height=96)
+    a = media_files.video(tmp_path / "a.mp4", frames=24, rate=Fraction(30), width=96, height=96)
+    b = media_files.video(tmp_path / "b.mp4", frames=31, rate=Fraction(24), width=120, height=90)
+    segments = (
+        FactorSegment(1.2, 1.48, driven(), ease_s=0),
+        FactorSegment(0.3, 0.8, driven(), ease_s=0.3),
+    )
+    job = planned.job(tmp_path, path, tiny, drivers=(b, a), segments=segments, voice_s=2.0)
+    total = len(job.plan.timeline)
+    whole = rendered(studio, job, (Span(0, total),), tmp_path / "whole")
+    assert rendered(studio, job, cut(total, 7), tmp_path / "sevens") == whole
+    assert rendered(studio, job, cut(total, 13), tmp_path / "thirteens") == whole
+    plain = planned.job(tmp_path, path, tiny, voice_s=2.0)
+    changed = rendered(studio, plain, (Span(0, total),), tmp_path / "plain")
+    held = {k for k in whole if 0.15 < k / 25 < 0.95 or 1.2 <= k / 25 < 1.48} - set(range(17, 21))
+    assert {k for k in whole if whole[k] != changed[k]} == held
 
 
 def test_an_animated_still(studio: Studio, tiny: BundleFolder, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from farm.domain import timeline
-from farm.domain.factor import Factors
-from farm.domain.job import SyncMode
+from farm.domain.factor import Factor, Media
+from farm.domain.job import JobSpec, Kind, SyncMode
 from farm.domain.span import Span
 from workers import factors
 from workers.factors import Clock, Lane
@@ -23,8 +23,10 @@ def plan(mode: SyncMode, span: Span | None, voice_s: Fraction, **options: int) -
     shown = timeline.build(mode, range(FRAMES), FRAMES, Fraction(1, 25), voice_s)
     span = span or Span(0, len(shown))
     run = np.zeros(FRAMES, np.int32)
-    found = factors.lanes(Factors(), shown, span, [run], [Clock(range(FRAMES), FRAMES, Fraction(1, 25))])
-    lanes = [lane for lanes in found.values() for lane in lanes]
+    spec = JobSpec("one", Kind.DUB, Media("file:///s"), Media("file:///v"))
+    clocks = [Clock(range(FRAMES), FRAMES, Fraction(1, 25))]
+    found = factors.lanes(spec, dict.fromkeys(Factor, 1.0), shown, span, [run], clocks)
+    lanes = [lane for lanes in found.values() for lane in lanes if lane.video != VOICE]
     taps = factors.audio_taps(np.arange(span.start, span.stop), len(shown))
     steps = windows(
         span,

@@ -26,6 +26,7 @@ def test_media_are_found_wherever_an_item_may_hold_them() -> None:
             "lip": {"video": "l.mp4", "gain": 2},
             "expression": {"blend": [{"video": "e.mp4"}]},
         },
+        "segments": [{"start_s": 1, "factors": {"gaze": {"video": "g.mp4"}}}, 5],
         "face": {"reference": "r.png"},
         "output": {"destination": "s3://b/k"},
     }
@@ -39,6 +40,7 @@ def test_media_are_found_wherever_an_item_may_hold_them() -> None:
             "lip": {"video": {"put": "l.mp4"}, "gain": 2},
             "expression": {"blend": [{"video": {"put": "e.mp4"}}]},
         },
+        "segments": [{"start_s": 1, "factors": {"gaze": {"video": {"put": "g.mp4"}}}}, 5],
         "face": {"reference": {"put": "r.png"}},
         "output": {"destination": "s3://b/k"},
     }

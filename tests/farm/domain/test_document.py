@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from farm.domain.document import from_document, to_document
-from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
+from farm.domain.factor import Drive, Driver, Factors, FactorSegment, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, JobSpec, Kind, SyncMode
 from farm.domain.media import MediaFacts, VideoFacts
 from farm.domain.order import Blob, Segment, mean_scores
@@ -22,6 +23,7 @@ SPEC = JobSpec(
     SyncMode.BOUNCE,
     Factors(expression=FactorSetting(Drive.BLEND, (Driver(Media(uri="x"), 0.25), Driver(Media(uri="y"), 0.75)), 1.5)),
     FaceSetting(FaceChoice.POINT, 12, (3.5, 4.0)),
+    segments=(FactorSegment(1.5, 2.0, Factors(pose=FactorSetting(Drive.CANONICAL)), 0.0),),
 )
 VIDEO = VideoFacts(
     "h264", 1920, 1080, 90, Fraction(4, 3), Fraction(30000, 1001), Fraction(1, 90000), 240, Fraction(8008, 1000),
@@ -33,6 +35,12 @@ SEGMENT = Segment(Blob("k", 5, "aa"), Span(3, 7), 4, {"decode": 0.5}, {"sync": 1
 @pytest.mark.parametrize("value", [SPEC, VIDEO, MediaFacts("mp4", 10, VIDEO), SEGMENT])
 def test_round_trip_through_json(value: object) -> None:
     assert from_document(type(value), json.loads(json.dumps(to_document(value)))) == value
+
+
+def test_a_later_field_is_left_out_where_it_is_not_used() -> None:
+    """A farm of the release before reads strictly, and still runs during an upgrade."""
+    assert "segments" in to_document(SPEC)
+    assert "segments" not in to_document(replace(SPEC, segments=()))
 
 
 def test_fractions_stay_exact() -> None:
