@@ -5,6 +5,7 @@ Redis holds nothing that matters: a message says "there is work on queue Q", and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
@@ -96,6 +97,14 @@ def send_work(app: Celery, queue: str, count: int) -> int:
         _log.warning("wake-ups not sent, the next tick sends them", queue=queue, count=count, error=str(error))
         return 0
     return max(0, missing)
+
+
+def waiting(broker_url: str, queues: Iterable[str]) -> int:
+    """Messages on `queues` that nobody has taken yet. Raises Transient("broker_unavailable")."""
+    try:
+        return sum(_pending(broker_url, queue) for queue in queues)
+    except (redis.RedisError, OSError) as error:
+        raise Transient("broker_unavailable", str(error)) from None
 
 
 def ping(broker_url: str) -> None:

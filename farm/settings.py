@@ -75,5 +75,7 @@ class WorkerSettings(BaseSettings):
     """The longest that a render chunk may take."""
     memory_bytes: int | None = None
     """The engine's limit of resident memory; None means four fifths of the machine's."""
+    canary_s: float = Field(default=60.0, gt=0)
+    """An idle worker that takes no message for so long while messages wait is deaf, and restarts itself."""
     keeps_frame_hashes: bool = False
     """Store SHA-256 of every output frame beside each segment, for tests."""

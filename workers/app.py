@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
+import time
 import warnings
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, signals
 from celery.beat import EmbeddedService
@@ -21,12 +23,20 @@ from farm.flow.workers import WorkerFacts
 from farm.settings import FarmSettings, InputSettings, WorkerSettings
 from farm.storage.blobs import open_store
 from workers import tasks
+from workers.canary import Canary
 from workers.engine import Engine, Limits
 from workers.inputs import Inputs
 from workers.plan import PLAN_DEADLINE
 from workers.studio_setup import Setup, studio
 from workers.worker import Terms, Worker
 from workers.workshop import Workshop
+
+SHUTDOWN_S: Final = 30.0
+"""After so long a soft shutdown is a hard one; so it is at a second signal."""
+CONTROL_CANARY_S: Final = 60.0
+KILLED: Final = 1
+DEAF: Final = 70
+"""Exit status of a process whose consumer had gone deaf."""
 
 
 def input_limits(settings: InputSettings) -> InputLimits:
@@ -71,35 +81,67 @@ def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSet
     worker = Worker(
         facts, connect(farm.database_url), shop, terms, lambda name, count: queue.send_work(app, name, count)
     )
-    tasks.add_work(app, worker)
     worker.start()
     return app, worker
 
 
 def run_render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings) -> None:
     app, worker = render_worker(farm, inputs, settings)
+    stopping = threading.Event()
 
     def stop(**_: Any) -> None:
+        if stopping.is_set():
+            kill()
+        stopping.set()
         worker.stop()
+        overdue = threading.Timer(SHUTDOWN_S, kill)
+        overdue.daemon = True
+        overdue.start()
 
+    def kill() -> None:
+        worker.kill()
+        os._exit(KILLED)
+
+    def end_deaf() -> None:
+        worker.stop()
+        while worker.is_busy:
+            time.sleep(0.1)
+        worker.leave()
+        os._exit(DEAF)
+
+    def waiting() -> int:
+        return queue.waiting(farm.broker_url, settings.queues)
+
+    canary = Canary(waiting, lambda: worker.is_busy, settings.canary_s, end_deaf)
+    tasks.add_work(app, worker, canary.heard)
     # Celery's warm shutdown waits for the running task, which this makes a short wait.
     signals.worker_shutting_down.connect(stop)
+    signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
     try:
         _consume(app, "render", settings.queues)
     finally:
+        canary.stop()
         worker.leave()
 
 
 def run_control_worker(farm: FarmSettings, *, with_beat: bool) -> None:
     """The consumer of ticks; `with_beat` also sends them, from a thread that keeps no schedule file."""
     app = queue.celery_app(farm.broker_url)
-    tasks.add_tick(app, connect(farm.database_url))
+
+    def waiting() -> int:
+        return queue.waiting(farm.broker_url, [queue.CONTROL_QUEUE])
+
+    # A tick that hangs is as bad as none, so that nobody is ever busy here.
+    canary = Canary(waiting, lambda: False, CONTROL_CANARY_S, lambda: os._exit(DEAF), expects_messages=with_beat)
+    tasks.add_tick(app, connect(farm.database_url), canary.heard)
     beat = beat_service(app) if with_beat else None
     if beat is not None:
         beat.start()
+    signals.worker_ready.connect(lambda **_: canary.start(), weak=False)
     try:
         _consume(app, "control", (queue.CONTROL_QUEUE,))
     finally:
+        canary.stop()
         if beat is not None:
             beat.stop()
 

@@ -10,9 +10,10 @@ from farm.errors import Transient
 from farm.storage import keys
 from farm.storage.blobs import open_store
 from workers.heartbeat import Heartbeat
+from workers.patience import patiently
 from workers.plan import follow
 from workers.work import Assembled, FinalizeWork
-from workers.workshop import Workshop, interruptible
+from workers.workshop import Workshop, interruptible, transfer
 
 
 def finalize(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Output:
@@ -23,12 +24,12 @@ def finalize(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Ou
     beat.check()
     container = order.spec.output.container
     key = keys.output(order.lease, container)
-    blob = interruptible(lambda: shop.store.put_file(work.dest, key), beat.abort)
+    blob = transfer(lambda: shop.store.put_file(work.dest, key), beat.abort)
     uri = shop.store.uri(key)
     if order.spec.output.destination is not None:
         beat.check()
         uri = delivery_uri(order.spec.output.destination, order.spec.custom_id, container)
-        interruptible(lambda: _deliver(work.dest, uri, shop), beat.abort)
+        transfer(lambda: _deliver(work.dest, uri, shop), beat.abort)
     return Output(blob, uri, made.frames, made.duration_s)
 
 
@@ -54,7 +55,8 @@ def _work(order: Order, shop: Workshop, scratch: Path) -> FinalizeWork:
     for number, segment in enumerate(order.segments):
         # Segments are read once: they do not pass through the cache.
         path = scratch / f"segment{number:06d}.mp4"
-        _checked(shop.store.get_file(segment.blob.key, path), segment.blob)
+        key = segment.blob.key
+        _checked(patiently(lambda key=key, path=path: shop.store.get_file(key, path)), segment.blob)
         segments.append(path)
     return FinalizeWork(
         order.spec,

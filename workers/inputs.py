@@ -19,6 +19,7 @@ from farm.domain.order import Blob
 from farm.errors import Rejected, Transient
 from farm.storage import keys
 from farm.storage.blobs import BlobStore
+from workers.patience import patiently
 from workers.work import BundleFolder
 
 MANIFEST = "manifest.json"
@@ -38,6 +39,11 @@ class Inputs:
     def scratch(self) -> Path:
         """A fresh folder for one work, on the cache's file system, where links to kept files cost nothing."""
         return Path(tempfile.mkdtemp(prefix=f"{self._own}{os.getpid()}-", dir=self._folder))
+
+    def make_room(self) -> None:
+        """Drop every kept file, and what a killed worker left: the disk is full."""
+        self._remove_left_over()
+        self._drop_old(0)
 
     def _remove_left_over(self) -> None:
         """Scratch folders of this machine's workers that were killed."""
@@ -62,7 +68,7 @@ class Inputs:
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             _link(path, kept)
-        self._drop_old()
+        self._drop_old(self._max_bytes)
 
     def bundle(self, bundle_key: str, manifest_sha256: str, scratch: Path) -> BundleFolder:
         """A version's files. Raises Rejected("bundle_corrupt") when its manifest is not the pinned one's."""
@@ -85,28 +91,28 @@ class Inputs:
         os.close(handle)
         part = Path(name)
         try:
-            found = self._store.get_file(key, part).sha256 or _sha256(part)
+            found = patiently(lambda: self._store.get_file(key, part)).sha256 or _sha256(part)
             if found != sha256:
                 raise Transient("blob_corrupt", f"{key} holds bytes of SHA-256 {found}, not {sha256}")
             os.replace(part, kept)
         finally:
             part.unlink(missing_ok=True)
-        self._drop_old()
+        self._drop_old(self._max_bytes)
 
     def _linked(self, kept: Path, path: Path) -> Path:
         os.utime(kept)
         _link(kept, path)
         return path
 
-    def _drop_old(self) -> None:
+    def _drop_old(self, max_bytes: int) -> None:
         files = []
         for path in self._folder.glob("??/*"):
             with suppress(FileNotFoundError):
                 stat = path.stat()
                 files.append((stat.st_mtime, stat.st_size, path))
         total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files)[:-1]:
-            if total <= self._max_bytes:
+        for _, size, path in sorted(files)[: -1 if max_bytes else None]:
+            if total <= max_bytes:
                 return
             path.unlink(missing_ok=True)
             total -= size

@@ -15,9 +15,10 @@ from farm.storage.blobs import Missing
 from farm.storage.fetch import fetch
 from workers.factors import driver_media
 from workers.heartbeat import Heartbeat
+from workers.patience import patiently
 from workers.reasons import about
 from workers.work import Planned, PlanWork, Preview
-from workers.workshop import Workshop, interruptible
+from workers.workshop import Workshop, interruptible, transfer
 
 PLAN_DEADLINE: Final = 6
 """Deadlines of a render chunk that a plan may take: it goes through whole videos."""
@@ -79,7 +80,7 @@ def spans(frames: int, batch_frames: int, shop: Workshop, frames_per_s: float) -
 
 def stored(path: Path, key: str, shop: Workshop, beat: Heartbeat) -> Blob:
     """The file as a blob; it stays in this machine's cache, where the next chunk will look for it."""
-    blob = interruptible(lambda: shop.store.put_file(path, key), beat.abort)
+    blob = transfer(lambda: shop.store.put_file(path, key), beat.abort)
     shop.inputs.keep(path, blob.sha256)
     return blob
 
@@ -118,10 +119,10 @@ class _Taker:
         found = fetch(media.uri, self._scratch / name, shop.limits, shop.endpoint_url)
         key = keys.input(found.sha256)
         try:
-            is_whole = shop.store.stat(key).size_bytes == found.size_bytes
+            is_whole = patiently(lambda: shop.store.stat(key)).size_bytes == found.size_bytes
         except Missing:
             is_whole = False
         if not is_whole:
-            shop.store.put_file(found.path, key)
+            patiently(lambda: shop.store.put_file(found.path, key))
         shop.inputs.keep(found.path, found.sha256)
         return Blob(key, found.size_bytes, found.sha256), found.path

@@ -11,6 +11,7 @@ from farm.domain.chunk import Failure, Reason
 from farm.errors import Rejected, Transient
 
 DETAIL_LIMIT = 4000
+DISK_FULL = "disk_full"
 
 
 class Failed(Exception):
@@ -37,7 +38,7 @@ def failure_of(error: BaseException) -> Failure:
     if type(error).__name__ == "OutputCheckFailed":
         return Failure(Reason.OUTPUT_CHECK_FAILED, "output_check_failed", str(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure(Reason.TRANSIENT, "disk_full", f"the worker's disk is full: {error}")
+        return Failure(Reason.TRANSIENT, DISK_FULL, f"the worker's disk is full: {error}")
     return Failure(Reason.BUG, "bug", _tail(error))
 
 

@@ -13,7 +13,7 @@ from farm.domain.order import Order, Progress, Segment
 from farm.storage import keys
 from workers.heartbeat import Heartbeat
 from workers.work import Preview, Rendered, RenderWork
-from workers.workshop import Workshop, interruptible
+from workers.workshop import Workshop, interruptible, transfer
 
 LAST_PREVIEW_S: Final = 2.0
 """How long a finished chunk waits for its last preview to be stored."""
@@ -27,9 +27,9 @@ def render(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Segm
     finally:
         previews.close()
     beat.check()
-    blob = interruptible(lambda: shop.store.put_file(work.dest, keys.segment(order.lease)), beat.abort)
-    if work.frame_hashes is not None:
-        shop.store.put_file(work.frame_hashes, keys.frame_hashes(order.lease))
+    blob = transfer(lambda: shop.store.put_file(work.dest, keys.segment(order.lease)), beat.abort)
+    if (hashes := work.frame_hashes) is not None:
+        transfer(lambda: shop.store.put_file(hashes, keys.frame_hashes(order.lease)), beat.abort)
     return Segment(blob, work.span, rendered.frames, rendered.seconds, rendered.scores, previews.key)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from celery import Celery
 
 from farm import log
@@ -15,18 +17,20 @@ from workers.worker import Worker
 logger = log.get(__name__)
 
 
-def add_work(app: Celery, worker: Worker) -> None:
+def add_work(app: Celery, worker: Worker, heard: Callable[[], None]) -> None:
     @app.task(name=farm_queue.WORK_TASK)
     def work() -> None:
+        heard()
         try:
             worker.work()
         except Transient as error:
             logger.warning("no chunk claimed, a later wake-up tries again", error=str(error))
 
 
-def add_tick(app: Celery, database: Database) -> None:
+def add_tick(app: Celery, database: Database, heard: Callable[[], None]) -> None:
     @app.task(name=farm_queue.TICK_TASK)
     def tick() -> None:
+        heard()
         try:
             swept = None
             while swept is None or swept.more:

@@ -18,17 +18,17 @@ from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
 from farm.domain.order import Order, Output, PlanRecord, Progress, Segment
 from farm.domain.span import Span
-from farm.errors import LeaseLost, Rejected
+from farm.errors import LeaseLost, Transient
 from farm.flow import plan as flow_plan
 from farm.flow import workers as flow_workers
-from farm.flow.claim import claim, heartbeat
+from farm.flow.claim import claim, heartbeat, is_wanted
 from farm.flow.release import release
-from farm.flow.settle import fail, give_back, succeed
+from farm.flow.settle import fail, give_back, is_settled, succeed
 from farm.flow.workers import WorkerFacts
 from workers.finalize import finalize
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import Heartbeat, clock
 from workers.plan import plan
-from workers.reasons import failure_of
+from workers.reasons import DISK_FULL, failure_of
 from workers.render import render
 from workers.work import Aborted
 from workers.workshop import Workshop
@@ -43,6 +43,8 @@ FIRST_PHASE: Final = {Work.PLAN: Phase.PROBING, Work.RENDER: Phase.RENDERING, Wo
 GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
 """Frames a second that are assumed of a version which this worker has not rendered yet."""
 SETTLE_PAUSE_S: Final = 0.5
+FULL_DISK_REST_S: Final = 10.0
+"""A worker whose disk was full takes nothing for so long: the chunk goes elsewhere, and others may make room."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Worker:
         self._facts, self._database, self._shop, self._terms, self._send = facts, database, shop, terms, send
         self._stopping = threading.Event()
         self._beat: Heartbeat | None = None
+        self.is_busy = False
         self._speeds: dict[str, float] = {}
         self._loaded: str | None = None
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
@@ -78,6 +81,11 @@ class Worker:
         if beat is not None:
             beat.abort.set()
 
+    def kill(self) -> None:
+        """End the engine at once, whatever it does; its lease is swept when it runs out."""
+        self._stopping.set()
+        self._shop.engine.kill()
+
     def leave(self) -> None:
         """The last words, after `stop` and the end of the current work."""
         self.stop()
@@ -87,23 +95,39 @@ class Worker:
 
     def work(self) -> bool:
         """Claim one chunk and see it through; False when there was none to claim."""
-        if self._stopping.is_set():
-            return False
+        self.is_busy = True
+        try:
+            return not self._stopping.is_set() and self._work()
+        finally:
+            self.is_busy = False
+
+    def _work(self) -> bool:
+        asked_at = clock()
         with self._database.transaction() as session:
             order = claim(session, self._facts.id, self._terms.queues, self._terms.lease_s, self._loaded)
         if order is None:
             return False
         lease = order.lease
         with log.bound(batch=lease.batch_id, job=lease.job_id, chunk=lease.chunk_id, attempt=lease.attempt):
-            self._see_through(order)
+            failure = self._see_through(order, asked_at)
         self._wake_others()
+        if failure is not None and failure.code == DISK_FULL:
+            self._shop.inputs.make_room()
+            self._stopping.wait(FULL_DISK_REST_S)
         return True
 
-    def _see_through(self, order: Order) -> None:
+    def _see_through(self, order: Order, asked_at: float) -> Failure | None:
+        """Do the work and settle it; the failure that was reported, if any. asked_at: `clock()` before the claim."""
         started = time.monotonic()
         logger.info("chunk claimed", work=order.lease.work, span=(order.lease.span.start, order.lease.span.stop))
-        scratch = self._shop.inputs.scratch()
-        beat = Heartbeat(order.lease, self._renew, self._terms.heartbeat_s, Progress(FIRST_PHASE[order.lease.work]))
+        beat = Heartbeat(
+            order.lease,
+            self._renew,
+            self._terms.heartbeat_s,
+            Progress(FIRST_PHASE[order.lease.work]),
+            asked_at=asked_at,
+            is_wanted=self._is_wanted,
+        )
         self._beat = beat
         if self._stopping.is_set():  # it came between the claim and the line above
             beat.abort.set()
@@ -111,7 +135,7 @@ class Worker:
         failure: Failure | None = None
         try:
             with beat:
-                result = self._do(order, beat, scratch)
+                result = self._do_in_scratch(order, beat)
         except (Aborted, LeaseLost):
             pass
         except Exception as error:
@@ -122,21 +146,28 @@ class Worker:
                 logger.error("chunk failed", exc_info=error)
         finally:
             self._beat = None
-            shutil.rmtree(scratch, ignore_errors=True)
         if beat.is_lost:
             logger.info("chunk dropped: the lease is gone")
-            return
+            return None
         try:
             self._settle(order.lease, result, failure, beat)
         except LeaseLost:
             logger.info("chunk dropped: the lease ended before it was settled")
-            return
+            return None
         logger.info(
             "chunk settled",
             outcome="succeeded" if result is not None else failure.reason if failure else "given back",
             code=failure.code if failure else None,
             seconds=round(time.monotonic() - started, 2),
         )
+        return failure
+
+    def _do_in_scratch(self, order: Order, beat: Heartbeat) -> Result:
+        scratch = self._shop.inputs.scratch()
+        try:
+            return self._do(order, beat, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _do(self, order: Order, beat: Heartbeat, scratch: Path) -> Result:
         if order.lease.work is Work.PLAN:
@@ -150,7 +181,10 @@ class Worker:
         return segment
 
     def _settle(self, lease: Lease, result: Result | None, failure: Failure | None, beat: Heartbeat) -> None:
-        """Write the outcome; a database that is away is asked again for as long as the lease may last."""
+        """Write the outcome; a database that is away is asked again for as long as the lease lasts.
+
+        An answer may be lost after the commit: the same success found settled is this one's.
+        """
 
         def write(session: Session) -> None:
             if isinstance(result, tuple):
@@ -162,22 +196,28 @@ class Worker:
             else:
                 give_back(session, lease)
 
+        is_repeated = False
         while True:
             try:
                 with self._database.transaction() as session:
-                    write(session)
+                    if not (is_repeated and result is not None and is_settled(session, lease)):
+                        write(session)
                 return
-            except (LeaseLost, Rejected, ValueError):
-                raise
-            except Exception as error:
+            except Transient as error:
                 if beat.left_s < SETTLE_PAUSE_S:
-                    raise
+                    logger.warning("settling failed for as long as the lease lasted", error=str(error))
+                    raise LeaseLost from error
                 logger.warning("settling failed, trying again", error=str(error))
                 time.sleep(SETTLE_PAUSE_S)
+                is_repeated = True
 
     def _renew(self, lease: Lease, progress: Progress) -> Lease:
         with self._database.transaction() as session:
             return heartbeat(session, lease, progress)
+
+    def _is_wanted(self, lease: Lease) -> bool:
+        with self._database.transaction() as session:
+            return is_wanted(session, lease)
 
     def _wake_others(self) -> None:
         # What fails here is made good by the next tick.

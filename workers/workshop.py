@@ -12,6 +12,7 @@ from farm.domain.limits import InputLimits
 from farm.storage.blobs import BlobStore
 from workers.engine import Engine
 from workers.inputs import Inputs
+from workers.patience import patiently
 from workers.work import Aborted
 
 T = TypeVar("T")
@@ -32,6 +33,11 @@ class Workshop:
     chunk_frames: int | None = None
     deadline_s: float = 3600.0
     keeps_frame_hashes: bool = False
+
+
+def transfer(step: Callable[[], T], abort: threading.Event) -> T:
+    """One call of the store: repeated while the store does not answer, left behind when the work is called off."""
+    return interruptible(lambda: patiently(step), abort)
 
 
 def interruptible(step: Callable[[], T], abort: threading.Event) -> T:

@@ -137,6 +137,16 @@ def extend(session: Session, lease: Lease, progress: Progress) -> float | None:
     return float(row[0])
 
 
+def goes_on(session: Session, lease: Lease) -> bool:
+    """Whether `extend` would find its row now: two look-ups by key, nothing is locked or written."""
+    query = (
+        select(ChunkRow.id)
+        .join(JobRow, JobRow.id == ChunkRow.job_id)
+        .where(ChunkRow.id == lease.chunk_id, ChunkRow.token == lease.token, is_leased, JobRow.status.in_(WORKING))
+    )
+    return session.scalar(query) is not None
+
+
 def order(session: Session, taken: Taken) -> Order:
     """Everything that the lease's holder needs."""
     lease = taken.lease

@@ -178,6 +178,10 @@ def end_attempt(
     )
 
 
+def attempt_outcome(session: Session, token: str) -> str | None:
+    return session.scalar(select(AttemptRow.outcome).where(AttemptRow.token == token))
+
+
 def earlier_reasons(session: Session, chunk: ChunkRecord) -> tuple[Reason, ...]:
     """Why the attempts since the last user retry ended, oldest first; the running one has no reason yet."""
     query = (

@@ -70,6 +70,15 @@ def connect(url: str, *, pool_size: int = 10, timeout_s: float = 30.0) -> Databa
         max_overflow=pool_size,
         pool_timeout=timeout_s,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 10, "options": "-c timezone=UTC", "application_name": "dubfarm"},
+        connect_args={
+            "connect_timeout": 10,
+            "options": "-c timezone=UTC",
+            "application_name": "dubfarm",
+            # A server that is gone without a word (partition, power) is noticed in seconds, not in many minutes.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
     )
     return Database(engine)

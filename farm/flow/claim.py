@@ -50,6 +50,11 @@ def _take(session: Session, worker_id: str, queues: Sequence[str], lease_s: floa
     return None
 
 
+def is_wanted(session: Session, lease: Lease) -> bool:
+    """False once a heartbeat would raise LeaseLost: a look that costs little, for the time between two heartbeats."""
+    return leases.goes_on(session, lease)
+
+
 def heartbeat(session: Session, lease: Lease, progress: Progress) -> Lease:
     """Extend the lease by its lease_s from now, store the progress; returns the extended lease.
 

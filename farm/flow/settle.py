@@ -21,6 +21,11 @@ from farm.flow.ripple import Change
 USUAL_BATCH = 8
 
 
+def is_settled(session: Session, lease: Lease) -> bool:
+    """Whether this lease's success is recorded: the answer to a commit whose own answer was lost on the way."""
+    return ledger.attempt_outcome(session, lease.token) == "succeeded"
+
+
 def held_job(session: Session, lease: Lease) -> tuple[JobRecord, ChunkRecord]:
     """Lock the lease's job and read its chunk. Raises LeaseLost where the token is stale or the job has been stopped.
 

@@ -41,7 +41,7 @@ def connect(endpoint_url: str | None) -> Any:
         signature_version="s3v4",
         retries={"mode": "standard", "max_attempts": 5},
         connect_timeout=10,
-        read_timeout=60,
+        read_timeout=30,
         max_pool_connections=32,
         **other,
     )

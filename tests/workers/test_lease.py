@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,14 +16,21 @@ from farm.domain.order import Progress
 from farm.domain.span import Span
 from farm.errors import LeaseLost, Rejected, Transient
 from farm.media.mux import OutputCheckFailed
+from farm.storage.blobs import Missing
 from workers.finalize import delivery_uri
-from workers.heartbeat import Heartbeat
+from workers.heartbeat import Heartbeat, clock
+from workers.patience import patiently
 from workers.plan import MOST_CHUNK_FRAMES, spans
 from workers.reasons import Failed, exit_failure, failure_of
 from workers.work import Aborted
 from workers.workshop import Workshop, interruptible
 
 LEASE = Lease("chk", "job", "bat", "ten", Work.RENDER, Span(0, 8), 1, "token", 0.0, 60.0)
+
+
+def beating(renew: Callable[[Lease, Progress], Lease], lease_s: float = 60.0, **options: Any) -> Heartbeat:
+    lease = replace(LEASE, lease_s=lease_s)
+    return Heartbeat(lease, renew, 0.01, Progress(Phase.RENDERING), **{"asked_at": clock(), **options})
 
 
 def test_progress_goes_out_with_the_beats_and_none_follows_the_end() -> None:
@@ -34,7 +43,7 @@ def test_progress_goes_out_with_the_beats_and_none_follows_the_end() -> None:
             twice.set()
         return lease
 
-    with Heartbeat(LEASE, renew, 0.01, Progress(Phase.RENDERING)) as beat:
+    with beating(renew) as beat:
         beat.progress = Progress(Phase.RENDERING, 3, 8)
         assert twice.wait(120)
     count = len(beats)
@@ -44,15 +53,81 @@ def test_progress_goes_out_with_the_beats_and_none_follows_the_end() -> None:
     assert not beat.is_lost
 
 
-@pytest.mark.parametrize("error", [LeaseLost("gone"), Transient("database_unavailable", "away"), OSError("odd")])
-def test_any_failed_heartbeat_is_lost_authority(error: Exception) -> None:
-    def renew(lease: Lease, progress: Progress) -> Lease:
-        raise error
+@pytest.mark.parametrize("error", [Transient("database_unavailable", "away"), OSError("odd")])
+def test_a_failed_heartbeat_is_repeated_while_the_lease_lasts(error: Exception) -> None:
+    well_again = threading.Event()
+    tries: list[float] = []
 
-    with Heartbeat(LEASE, renew, 0.01, Progress(Phase.RENDERING)) as beat:
+    def renew(lease: Lease, progress: Progress) -> Lease:
+        tries.append(clock())
+        if len(tries) < 4:
+            raise error
+        well_again.set()
+        return lease
+
+    with beating(renew) as beat:
+        assert well_again.wait(120)
+        beat.check()
+    assert not beat.is_lost
+
+
+def test_authority_ends_when_the_lease_may_have_run_out() -> None:
+    asked: list[float] = []
+
+    def renew(lease: Lease, progress: Progress) -> Lease:
+        asked.append(clock())
+        if len(asked) > 3:
+            raise Transient("database_unavailable", "away")
+        return lease
+
+    with beating(renew, lease_s=0.5) as beat:
         assert beat.abort.wait(120)
+        ended = clock()
         with pytest.raises(LeaseLost):
             beat.check()
+    # Counted from before the last request that succeeded, with a margin: never later than the database would say.
+    assert ended - asked[2] >= 0.4
+    assert beat.left_s <= 0
+
+
+def test_a_beat_that_hangs_does_not_stretch_the_lease() -> None:
+    release = threading.Event()
+
+    def renew(lease: Lease, progress: Progress) -> Lease:
+        release.wait()
+        return lease
+
+    with beating(renew, lease_s=0.3) as beat:
+        assert beat.abort.wait(120)
+        assert beat.is_lost
+        release.set()
+
+
+def test_a_claim_that_took_longer_than_its_lease_is_worth_nothing() -> None:
+    with beating(lambda lease, progress: lease, asked_at=clock() - 60) as beat:
+        assert beat.abort.wait(120)
+        assert beat.is_lost
+
+
+def test_an_ended_lease_is_lost_at_once() -> None:
+    def renew(lease: Lease, progress: Progress) -> Lease:
+        raise LeaseLost("gone")
+
+    with beating(renew) as beat:
+        assert beat.abort.wait(120)
+        assert beat.left_s > 0
+
+
+def test_a_chunk_that_nobody_wants_any_more_ends_before_its_next_beat() -> None:
+    def renew(lease: Lease, progress: Progress) -> Lease:
+        raise LeaseLost("canceled")
+
+    looks = iter([True, True, False])
+    beat = Heartbeat(
+        LEASE, renew, 3600.0, Progress(Phase.RENDERING), asked_at=clock(), is_wanted=lambda lease: next(looks)
+    )
+    with beat:
+        assert beat.abort.wait(120)
 
 
 class OutOfMemoryError(RuntimeError):
@@ -105,6 +180,29 @@ def test_a_transfer_is_left_behind_when_the_work_is_called_off() -> None:
     with pytest.raises(Aborted):
         interruptible(release.wait, abort)
     release.set()
+
+
+def test_the_store_is_asked_again_but_not_for_what_it_has_not() -> None:
+    tries: list[int] = []
+
+    def fails_twice() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise Transient("storage_unavailable", "503")
+        return 7
+
+    assert patiently(fails_twice) == 7
+    with pytest.raises(Transient, match="storage_full"):
+        patiently(lambda: _raise(Transient("storage_full", "")), patience_s=0.3)
+    del tries[:]
+
+    def missing() -> None:
+        tries.append(1)
+        raise Missing("jobs/x")
+
+    with pytest.raises(Missing):
+        patiently(missing)
+    assert len(tries) == 1
 
 
 def _raise(error: Exception) -> None:
