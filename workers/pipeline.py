@@ -86,7 +86,7 @@ def render(
             ("encode", chunk.encode),
         ]
     )
-    total, done, started = len(work.span), 0, time.monotonic()
+    total, done, started, computed = len(work.span), 0, time.monotonic(), time.process_time()
     faces = 0
     for batch in line:
         check()
@@ -96,8 +96,10 @@ def render(
         report(Progress(Phase.RENDERING, done, total, rate))
     checked = time.perf_counter()
     check_segment(work.dest, total)
-    line.seconds["check"] = time.perf_counter() - checked
-    return Rendered(done, line.seconds, {"face_found": faces / total})
+    seconds = {**line.seconds, "check": time.perf_counter() - checked}
+    seconds |= {f"{stage}_cpu": spent for stage, spent in line.cpu_seconds.items()}
+    seconds["cpu"] = time.process_time() - computed
+    return Rendered(done, seconds, {"face_found": faces / total})
 
 
 class _Chunk:

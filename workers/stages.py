@@ -23,11 +23,13 @@ class Line:
     """Run `stages` in order, each in its own thread; iterate to get what the last one yields.
 
     The first stage's iterator is empty. An exception in any stage stops all of them and is raised to the consumer.
-    `seconds` is each stage's busy time, without waiting for its neighbours.
+    `seconds` is each stage's busy time, without waiting for its neighbours; `cpu_seconds` what its own thread computed
+    (threads that it started, as codecs and torch do, are not in it).
     """
 
     def __init__(self, stages: Sequence[Stage], depth: int = 2) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._lock = threading.Lock()
@@ -83,6 +85,7 @@ class Line:
                 self._put(sink, item)
                 waited += time.perf_counter() - at
             self.seconds[name] = time.perf_counter() - started - waited
+            self.cpu_seconds[name] = time.thread_time()
             self._put(sink, _END)
         except _Stopped:
             pass

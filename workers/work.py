@@ -81,7 +81,11 @@ class RenderWork:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A finished segment: frames written, busy seconds by stage, scores by name."""
+    """A finished segment: frames written, seconds, scores by name.
+
+    seconds: how long each stage was busy, under its name; what its own thread computed, as `<stage>_cpu`; what the whole
+    process computed, with the threads of codecs and networks, as `cpu`.
+    """
 
     frames: int
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,19 @@ def doubled(items: Iterator[int]) -> Iterator[int]:
 def test_items_come_out_in_order() -> None:
     line = Line([("numbers", numbers), ("double", doubled), ("again", doubled)])
     assert list(line) == [4 * n for n in range(100)]
-    assert set(line.seconds) == {"numbers", "double", "again"}
+    assert set(line.seconds) == set(line.cpu_seconds) == {"numbers", "double", "again"}
+
+
+def test_busy_time_leaves_out_waiting_and_cpu_time_leaves_out_sleeping() -> None:
+    def slow(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            if item < 20:
+                time.sleep(0.01)
+            yield item
+
+    line = Line([("numbers", numbers), ("slow", slow), ("double", doubled)])
+    assert len(list(line)) == 100
+    assert line.seconds["slow"] >= 0.2 > line.cpu_seconds["slow"]
 
 
 def test_an_error_anywhere_stops_all_and_surfaces() -> None:
