@@ -37,6 +37,11 @@ class InputSettings(BaseSettings):
     max_bytes: int = 20 * 2**30
     max_duration_s: float = 4 * 3600 + 60
     max_pixels: int = 4096 * 2304
+    max_frames: int = 2_000_000
+    decode_memory_bytes: int = 4 * 2**30
+    """Memory that reading one file may take."""
+    decode_cpu_s: float = 120.0
+    """CPU seconds that reading one file may take without getting a frame further."""
     fetch_timeout_s: float = 3600
 
 

@@ -44,9 +44,7 @@ def plan(
         tuple(path for _, path in drivers),
         reference,
         batch_frames,
-        shop.limits.max_duration_s,
-        shop.limits.max_pixels,
-        shop.limits.max_bytes,
+        shop.limits,
         plan=scratch / "plan.npz",
         speech=scratch / "speech.wav",
     )

@@ -11,9 +11,11 @@ import torch
 
 from farm.domain.chunk import Failure, Reason
 from farm.domain.job import Kind, Phase
+from farm.domain.limits import MediaLimits
 from farm.domain.order import Progress
 from farm.face.nets import FaceNets
 from farm.media import mux
+from farm.media.sandbox import Sandbox
 from farm.nets import bundle
 from farm.nets.bundle import Bundle
 from workers import plan_file
@@ -39,6 +41,8 @@ class Studio:
         self._device = device(setup.device)
         self._bundle_bytes = setup.bundle_bytes
         self._nets: FaceNets | None = None
+        self._box: Sandbox | None = None
+        self._box_limits: MediaLimits | None = None
         self._bundles: OrderedDict[str, Bundle] = OrderedDict()
         self._appearances: OrderedDict[str, Appearance] = OrderedDict()
 
@@ -58,7 +62,7 @@ class Studio:
 
     def __call__(self, work: object, report: Report, check: Check) -> object:
         if isinstance(work, PlanWork):
-            return survey(work, self._face_nets, report, check)
+            return survey(work, self._face_nets, self._sandbox(work.limits), report, check)
         if isinstance(work, RenderWork):
             return self._render(work, report, check)
         if isinstance(work, FinalizeWork):
@@ -69,6 +73,13 @@ class Studio:
         if self._nets is None:
             self._nets = FaceNets(self._device)
         return self._nets
+
+    def _sandbox(self, limits: MediaLimits) -> Sandbox:
+        if self._box is None or self._box_limits != limits:
+            if self._box is not None:
+                self._box.close()
+            self._box, self._box_limits = Sandbox(limits), limits
+        return self._box
 
     def _render(self, work: RenderWork, report: Report, check: Check) -> object:
         report(Progress(Phase.RENDERING, 0, len(work.span)))

@@ -20,9 +20,10 @@ from farm.face import likeness
 from farm.face.align import crop_from_frame, steady_points
 from farm.face.nets import FaceNets
 from farm.face.track import Tracker
-from farm.media import audio, decode, mel, probe
+from farm.media import audio, mel
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import FrameIndex
+from farm.media.sandbox import Sandbox
 from workers import plan_file
 from workers.reasons import about
 from workers.still import STILL_RATE, still_index
@@ -32,30 +33,37 @@ SCAN_FRAMES: Final = 8
 """Frames handed to the tracker at once."""
 
 
-def survey(work: PlanWork, nets: Callable[[], FaceNets], report: Report, check: Check) -> Planned:
-    """Raises Rejected for every fault of the inputs; the detail says which file."""
+def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: Report, check: Check) -> Planned:
+    """Raises Rejected for every fault of the inputs; the detail says which file.
+
+    Every file is read in `box` from its first byte to its last: what is rendered later has been read there before.
+    """
     seconds = {"probing": 0.0, "tracking": 0.0}
-    limits = probe.MediaLimits(work.max_bytes, work.max_duration_s, work.max_pixels)
     report(Progress(Phase.PROBING))
+
+    def waiting() -> None:
+        check()
+        report(Progress(Phase.PROBING))
+
+    box.while_waiting = waiting
     with _timed(seconds, "probing"):
         with about("source"):
-            source_facts = probe.probe(work.source, limits)
+            source_facts = box.probe(work.source)
         with about("voice"):
-            voice_facts = probe.probe(work.voice, limits)
-            check()
-            audio_facts = audio.speech(work.voice, work.speech)
+            voice_facts, audio_facts = box.speech(work.voice, work.speech)
             _check_voice(audio_facts)
         for number, driver in enumerate(work.drivers):
             check()
             with about(f"driving video {number + 1}"):
-                probe.probe(driver, limits)
+                box.probe(driver)
         loudness = mel.rms(_pieces(work.speech))
     with _timed(seconds, "tracking"):
-        follow = _Follower(nets(), report, check)
+        follow = _Follower(nets(), box, report, check)
+        box.while_waiting = check
         reference = None
         if work.spec.face.choice is FaceChoice.REFERENCE and work.reference is not None:
             with about("face reference"):
-                reference = likeness.of(follow.nets, *decode.image(work.reference))
+                reference = likeness.of(follow.nets, *box.image(work.reference))
         with about("source"):
             if work.spec.kind is Kind.ANIMATE:
                 source, facts, found = follow.still(work.source, source_facts, work.spec.face, reference)
@@ -87,15 +95,16 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], report: Report, check: 
 class _Follower:
     """Follows one face through one file after the other."""
 
-    def __init__(self, nets: FaceNets, report: Report, check: Check) -> None:
+    def __init__(self, nets: FaceNets, box: Sandbox, report: Report, check: Check) -> None:
         self.nets = nets
+        self._box = box
         self._report = report
         self._check = check
 
     def still(
         self, path: Path, facts: MediaFacts, choice: FaceSetting, reference: likeness.Likeness | None
     ) -> tuple[plan_file.PlannedVideo, VideoFacts | None, int]:
-        frame, picture = decode.image(path)
+        frame, picture = self._box.image(path)
         tracker = Tracker(self.nets, picture, choice, reference)
         tracker.add([frame])
         planned, found = _planned(tracker, picture, still_index())
@@ -104,7 +113,7 @@ class _Follower:
     def video(
         self, path: Path, facts: MediaFacts | None, choice: FaceSetting, reference: likeness.Likeness | None
     ) -> tuple[plan_file.PlannedVideo, VideoFacts, int]:
-        scan = decode.scan(path)
+        scan = self._box.scan(path)
         tracker = Tracker(self.nets, scan.picture, choice, reference)
         expected = facts.video.frames if facts is not None and facts.video is not None else 0
         window: list[Frame] = []

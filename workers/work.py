@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from farm.domain.job import JobSpec
+from farm.domain.limits import MediaLimits
 from farm.domain.media import MediaFacts
 from farm.domain.order import Progress
 from farm.domain.span import Span
@@ -26,7 +27,7 @@ class PlanWork:
     """Probe and track the inputs; write the plan file and the voice as 16 kHz mono wav.
 
     drivers: one file for each of `farm.domain.factor` drivers, in order, each distinct media once. reference: the
-    picture that says which face, where the job has one. limits: what probing refuses (settings' InputSettings).
+    picture that says which face, where the job has one. limits: what reading refuses (settings' InputSettings).
     """
 
     spec: JobSpec
@@ -35,9 +36,7 @@ class PlanWork:
     drivers: tuple[Path, ...]
     reference: Path | None
     batch_frames: int
-    max_duration_s: float
-    max_pixels: int
-    max_bytes: int
+    limits: MediaLimits
     plan: Path
     speech: Path
 

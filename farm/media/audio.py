@@ -12,6 +12,7 @@ import ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from farm.domain.limits import UNSET, MediaLimits, over
 from farm.domain.media import AudioFacts
 from farm.errors import Rejected
 from farm.media import run, sniff, source
@@ -22,6 +23,7 @@ AAC_RATES: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 1600
 AAC_LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
 AAC_BITS_A_SAMPLE: Final = 2  # 96 kbit/s a channel at 48 kHz: transparent, and small beside the video
 MISSING_S: Final = Fraction(1, 4)
+HEADERS: Final = 64 * 1024  # of a wav file, generously
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,22 @@ class Voice:
     declared_s: Fraction | None
 
 
-def speech(path: Path, dest_wav: Path) -> AudioFacts:
+def speech(path: Path, dest_wav: Path, limits: MediaLimits = UNSET) -> AudioFacts:
     """Write the first audio stream as 16 kHz mono pcm_s16le wav; sample 0 is time 0 of the file as players play it.
 
     Encoder priming and padding are left out; a stream that starts late gets silence in front, holes in it stay holes.
     The facts describe the source; duration_s is the exact length of the wav.
-    Rejected: media_no_audio, media_damaged (nothing decodes), media_truncated, and those of `probe`.
+    Rejected: media_no_audio, media_damaged (nothing decodes), media_truncated, media_too_long, and those of `probe`.
     """
     voice = open_voice(path)
-    sound = _played(voice, SPEECH_HZ)
-    _make(voice, sound.output(run.url(dest_wav), ac=1, acodec="pcm_s16le", f="wav", fflags="+bitexact"))
+    # Timestamps may lie hours apart in a file of a few bytes, and the hole between them is written out.
+    most = (most_bytes(limits) - HEADERS) // 2
+    sound = _played(voice, SPEECH_HZ).filter("atrim", end_sample=most)
+    spec = sound.output(run.url(dest_wav), ac=1, acodec="pcm_s16le", f="wav", fflags="+bitexact")
+    _make(voice, spec, dest_wav, most_bytes(limits))
     samples = length(dest_wav)
+    if samples == most:
+        raise Rejected("media_too_long", over("the sound goes on and on", "max_duration_s", limits.max_duration_s))
     if samples == 0:
         raise Rejected("media_damaged", "no sound can be decoded")
     duration_s = Fraction(samples, SPEECH_HZ)
@@ -56,6 +63,11 @@ def speech(path: Path, dest_wav: Path) -> AudioFacts:
         detail = f"{float(duration_s):.2f} of {float(voice.declared_s):.2f} s can be read"
         raise Rejected("media_truncated", detail)
     return AudioFacts(voice.codec, voice.rate_hz, voice.channels, voice.layout, duration_s)
+
+
+def most_bytes(limits: MediaLimits) -> int:
+    """The size of the largest wav that `speech` writes."""
+    return 2 * int((limits.max_duration_s + 1) * SPEECH_HZ) + HEADERS
 
 
 def aac(path: Path, duration_s: Fraction, dest: Path) -> tuple[int, int]:
@@ -74,7 +86,8 @@ def aac(path: Path, duration_s: Fraction, dest: Path) -> tuple[int, int]:
         .filter("atrim", end_sample=samples)
     )
     bits = rate * channels * AAC_BITS_A_SAMPLE
-    _make(voice, sound.output(run.url(dest), acodec="aac", audio_bitrate=bits, f="mp4", fflags="+bitexact"))
+    spec = sound.output(run.url(dest), acodec="aac", audio_bitrate=bits, f="mp4", fflags="+bitexact")
+    _make(voice, spec, dest, None)
     return rate, channels
 
 
@@ -143,9 +156,9 @@ def _played(voice: Voice, rate: int) -> Any:
     return sound.filter("aresample", rate, **{"async": 1, "first_pts": 0})
 
 
-def _make(voice: Voice, spec: Any) -> None:
+def _make(voice: Voice, spec: Any, dest: Path, dest_bytes: int | None) -> None:
     limit_s = 300 + voice.path.stat().st_size / 1e6
     try:
-        run.ffmpeg(spec, limit_s)
+        run.ffmpeg(spec, limit_s, (voice.path,), dest, dest_bytes)
     except run.FfmpegFailed as error:
         raise Rejected("media_damaged", f"the sound cannot be decoded: {error}") from error

@@ -33,8 +33,8 @@ class Scan:
 
     picture: PictureFormat
 
-    def __init__(self, path: Path) -> None:
-        self._source = _open(path)
+    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+        self._source = _open(path, max_pixels)
         with source.damage("the video"):
             self._decoded = pictures(self._source)
             first = next(self._decoded, None)
@@ -188,9 +188,9 @@ class Video:
         self.close()
 
 
-def scan(path: Path) -> Scan:
+def scan(path: Path, max_pixels: int | None = None) -> Scan:
     """Start decoding a video. Rejected: those of `probe`, media_no_video (also for a still picture)."""
-    return Scan(path)
+    return Scan(path, max_pixels)
 
 
 def open_video(path: Path, index: FrameIndex) -> Video:
@@ -198,12 +198,12 @@ def open_video(path: Path, index: FrameIndex) -> Video:
     return Video(path, index)
 
 
-def image(path: Path) -> tuple[Frame, PictureFormat]:
+def image(path: Path, max_pixels: int | None = None) -> tuple[Frame, PictureFormat]:
     """The still picture in a PNG, JPEG, WebP or BMP file, turned as EXIF says.
 
     Rejected: media_not_an_image for a video or a sound, and those of `probe`.
     """
-    opened = source.open_source(path)
+    opened = source.open_source(path, max_pixels)
     with opened.container:
         if not opened.kind.is_image or opened.video is None:
             raise Rejected("media_not_an_image", f"a picture is needed here; this is {opened.kind.container}")
@@ -216,8 +216,8 @@ def image(path: Path) -> tuple[Frame, PictureFormat]:
         return Frame(0, 0, y, u, v), read.picture
 
 
-def _open(path: Path) -> Source:
-    opened = source.open_source(path)
+def _open(path: Path, max_pixels: int | None = None) -> Source:
+    opened = source.open_source(path, max_pixels)
     if opened.video is None or opened.kind.is_image:
         opened.container.close()
         what = "a still picture" if opened.kind.is_image else "sound only"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
+from farm.domain.limits import MediaLimits, over
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.errors import Rejected
 from farm.media import decode, index, sniff, source
@@ -16,33 +16,25 @@ from farm.media.source import Source
 from farm.media.video_facts import video_facts
 
 
-@dataclass(frozen=True)
-class MediaLimits:
-    """The most that is taken; errors name the limit."""
-
-    max_bytes: int
-    max_duration_s: float
-    max_pixels: int
-
-
 def probe(path: Path, limits: MediaLimits) -> MediaFacts:
     """Facts of the file: container, first video stream, first audio stream.
 
     Frames and durations come from reading every packet, not from headers; `decode.Scan.facts` and `audio.speech` give
     the ones that decoding confirms. A still picture has container png, jpeg, webp or bmp and one video frame.
     Rejected: media_empty, media_not_recognised, media_playlist_refused, media_truncated, media_damaged,
-    media_codec_unsupported, media_too_large, media_too_long, media_too_many_pixels.
+    media_codec_unsupported, media_too_large, media_too_long, media_too_many_pixels, media_too_many_frames.
     """
     size = path.stat().st_size
     if size > limits.max_bytes:
-        raise Rejected("media_too_large", f"{size} bytes are more than the limit max_bytes of {limits.max_bytes}")
+        raise Rejected("media_too_large", over(f"it has {size} bytes", "max_bytes", limits.max_bytes))
     opened = source.open_source(path, limits.max_pixels)
     with opened.container:
         if opened.video is None and opened.audio is None:
             raise Rejected("media_damaged", "the file holds neither video nor audio")
         if opened.video is not None:
-            _check_pixels(opened.video, limits)
-        seen, ticks = _packets(opened)
+            context = opened.video.codec_context
+            _check_pixels(context.width, context.height, limits)
+        seen, ticks = _packets(opened, limits)
         facts = MediaFacts(
             container=opened.kind.container,
             size_bytes=size,
@@ -51,7 +43,7 @@ def probe(path: Path, limits: MediaLimits) -> MediaFacts:
         )
     longest = max(part.duration_s for part in (facts.video, facts.audio) if part is not None)
     if longest > limits.max_duration_s:
-        detail = f"{float(longest):.1f} s are more than the limit max_duration_s of {limits.max_duration_s:g}"
+        detail = over(f"it lasts {float(longest):.1f} s", "max_duration_s", limits.max_duration_s)
         raise Rejected("media_too_long", detail)
     return facts
 
@@ -61,14 +53,19 @@ def frame_index(path: Path) -> FrameIndex:
     return decode.scan(path).index_only()
 
 
-def _check_pixels(stream: VideoStream, limits: MediaLimits) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
+def _check_pixels(width: int, height: int, limits: MediaLimits) -> None:
     if width * height > limits.max_pixels:
-        detail = f"{width}x{height} pixels are more than the limit max_pixels of {limits.max_pixels}"
+        detail = over(f"a picture of {width}x{height} pixels", "max_pixels", limits.max_pixels)
         raise Rejected("media_too_many_pixels", detail)
 
 
-def _packets(opened: Source) -> tuple[list[Seen], tuple[int, int]]:
+def check_frames(count: int, limits: MediaLimits) -> None:
+    """Rejected media_too_many_frames."""
+    if count > limits.max_frames:
+        raise Rejected("media_too_many_frames", over(f"it has {count} frames or more", "max_frames", limits.max_frames))
+
+
+def _packets(opened: Source, limits: MediaLimits) -> tuple[list[Seen], tuple[int, int]]:
     """Timestamps of all video packets in the order read, and the ticks at which the sound starts and ends."""
     seen: list[Seen] = []
     start, end = 0, 0
@@ -76,6 +73,7 @@ def _packets(opened: Source) -> tuple[list[Seen], tuple[int, int]]:
     for packet in source.packets(opened.container, *streams):
         if opened.video is not None and packet.stream_index == opened.video.index:
             seen.append(Seen(packet.pts, packet.dts, packet.duration, packet.is_keyframe))
+            check_frames(len(seen), limits)
         else:
             at = end if packet.pts is None else packet.pts
             start, end = (start if end else at), max(end, at + (packet.duration or 0))
@@ -88,9 +86,7 @@ def _video(opened: Source, stream: VideoStream, seen: list[Seen], limits: MediaL
         frame = next(decode.pictures(fresh), None)
     if frame is None or not seen:
         raise Rejected("media_damaged", "no frame of the video can be decoded")
-    if frame.width * frame.height > limits.max_pixels:
-        detail = f"{frame.width}x{frame.height} pixels are more than the limit max_pixels of {limits.max_pixels}"
-        raise Rejected("media_too_many_pixels", detail)
+    _check_pixels(frame.width, frame.height, limits)
     # Packets come in decoding order, frames are shown in the order of their pts. AVI has no pts (what libav says there
     # is a guess), so the order of its packets has to do.
     if opened.kind is sniff.AVI:

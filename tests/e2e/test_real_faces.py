@@ -280,9 +280,7 @@ def planned_job(clip: Clip, folder: Path, studio: Studio) -> tuple[plan_file.Pla
         (),
         None,
         BATCH,
-        limits.max_duration_s,
-        limits.max_pixels,
-        limits.max_bytes,
+        limits,
         folder / "plan.npz",
         folder / "speech.wav",
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from farm.domain.limits import MediaLimits
 from farm.domain.span import Span, cut
 from farm.errors import Rejected
 from farm.media import decode, index, probe
@@ -210,7 +211,7 @@ def test_exif_orientations(tmp_path: Path) -> None:
         frame, picture = decode.image(path)
         assert (picture.height, picture.width) == shown.shape
         assert (frame.y == shown).all(), orientation
-        video = probe.probe(path, probe.MediaLimits(10**9, 60, 10**7)).video
+        video = probe.probe(path, MediaLimits(10**9, 60, 10**7)).video
         assert video is not None
         assert (video.height, video.width) == shown.shape
 

@@ -12,6 +12,7 @@ import pytest
 
 from farm.domain import timeline
 from farm.domain.job import OutputSetting, SyncMode
+from farm.domain.limits import MediaLimits
 from farm.domain.span import cut
 from farm.media import audio, decode, encode, mux, probe, thumbnail
 from farm.media.encode import SegmentEncoder, VideoTags
@@ -21,7 +22,7 @@ from farm.media.mux import OutputCheckFailed
 from tests import media_files
 from tests.farm.media.test_audio import clicks
 
-LIMITS = probe.MediaLimits(10**9, 600, 10**7)
+LIMITS = MediaLimits(10**9, 600, 10**7)
 H264 = OutputSetting()
 NO_TAGS = VideoTags()
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from farm.domain.limits import MediaLimits
 from farm.domain.media import AudioFacts, VideoFacts
 from farm.errors import Rejected
 from farm.media import decode, probe, sniff
-from farm.media.probe import MediaLimits
 from tests import media_files
 
 LIMITS = MediaLimits(max_bytes=50_000_000, max_duration_s=60, max_pixels=1920 * 1080)
@@ -154,9 +154,10 @@ def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
 def test_limits_are_named(tmp_path: Path) -> None:
     path = media_files.video(tmp_path / "a.mp4", frames=50)
     for limits, code, name in (
-        (MediaLimits(1000, 60, 10**6), "media_too_large", "max_bytes"),
-        (MediaLimits(10**9, 1.5, 10**6), "media_too_long", "max_duration_s"),
-        (MediaLimits(10**9, 60, 10_000), "media_too_many_pixels", "max_pixels"),
+        (MediaLimits(1000, 60, 10**6), "media_too_large", "DUBFARM_INPUT_MAX_BYTES"),
+        (MediaLimits(10**9, 1.5, 10**6), "media_too_long", "DUBFARM_INPUT_MAX_DURATION_S"),
+        (MediaLimits(10**9, 60, 10_000), "media_too_many_pixels", "DUBFARM_INPUT_MAX_PIXELS"),
+        (MediaLimits(10**9, 60, 10**6, max_frames=49), "media_too_many_frames", "DUBFARM_INPUT_MAX_FRAMES"),
     ):
         error = refusal(path, limits)
         assert (error.code, name in error.detail) == (code, True)
