@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check real outside clean
+.PHONY: demo test check real exactness memory outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -26,6 +26,12 @@ check: $(VENV)/.dev ## format, lint, types, import contracts, tests
 
 real: $(VENV)/.dev ## proofs on real faces and voices, pulled from the registries
 	$(BIN)/python -m pytest -m real
+
+exactness: $(VENV)/.dev ## every frame is the same bits at chunk sizes 1, 7, 50, 333, all: a table (half an hour)
+	$(BIN)/python -m tests.proofs.exactness
+
+memory: $(VENV)/.dev ## peak memory of 1 and 10 minutes, and what a 4 h source's last chunk reads: tables (an hour)
+	$(BIN)/python -m tests.proofs.memory
 
 outside: $(VENV)/.dev ## the same suite on Debian's postgresql and redis-server and an S3 server
 	$(BIN)/python infra/outside.py $(BIN)/python -m pytest

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from farm.face.planes import PlanesBatch
 from farm.face.resample import apply, chain, invert, sample
-from farm.face.steady import line_fit, steady
+from farm.face.steady import line_fit, reach, steady
 
 SIDE = 224
 """Pixels of the square in crop coordinates."""
 _TEMPLATE = np.array([[87.0, 59.0], [137.0, 59.0], [112.0, 120.0]])
 ANCHORS = (_TEMPLATE - np.array([16.0, 0.0]) + 0.5) * (SIDE / 192) - 0.5
 """Where the three anchors of a face are brought to, crop pixels."""
+_BLOCK = 4096  # frames steadied at a time
 
 
 def crop_from_frame(
@@ -58,13 +59,18 @@ def steady_points(
     frames_per_s: float = 25.0,
 ) -> NDArray[np.float32]:
     """The points with their tremble against the steadied square taken out, for masks that do not flicker."""
-    in_crop = apply(crop_from_frame_T23, points_TK2.astype(np.float64))
+    sigma = 0.12 * frames_per_s
+    out_TK2 = points_TK2.copy()
     for run in np.unique(run_T[run_T >= 0]):
-        of_run = run_T == run
-        flat = in_crop[of_run].reshape(int(of_run.sum()), -1)
-        in_crop[of_run] = line_fit(flat, 0.12 * frames_per_s).reshape(in_crop[of_run].shape)
-    steadied = apply(invert(crop_from_frame_T23), in_crop)
-    return np.where((run_T >= 0)[:, None, None], steadied, points_TK2).astype(np.float32)
+        of_run = np.flatnonzero(run_T == run)
+        # In blocks: the doubles of a whole long video, several times over, would be gigabytes.
+        for at in range(0, len(of_run), _BLOCK):
+            near = of_run[max(0, at - reach(sigma)) : at + _BLOCK + reach(sigma)]
+            here = of_run[at : at + _BLOCK]
+            in_crop = apply(crop_from_frame_T23[near], points_TK2[near].astype(np.float64))
+            held = line_fit(in_crop.reshape(len(near), -1), sigma).reshape(in_crop.shape)[np.isin(near, here)]
+            out_TK2[here] = apply(invert(crop_from_frame_T23[here]), held)
+    return out_TK2
 
 
 def _fit(anchors_T32: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:

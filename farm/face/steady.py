@@ -47,24 +47,28 @@ def line_mean(values_TC: NDArray[np.float64], sigma: float) -> NDArray[np.float6
     return _sums(values_TC, weights) / _sums(np.ones((len(values_TC), 1)), weights)
 
 
+def reach(sigma: float) -> int:
+    """Frames on each side that a fit can depend on."""
+    return int(np.ceil(3 * sigma))
+
+
 def _window(sigma: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    reach = int(np.ceil(3 * sigma))
-    offsets = np.arange(-reach, reach + 1, dtype=np.float64)
+    offsets = np.arange(-reach(sigma), reach(sigma) + 1, dtype=np.float64)
     return offsets, np.exp(-(offsets**2) / (2 * sigma**2))
 
 
 def _sums(values_TC: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """sum over d of kernel[d] values[t + d], with nothing beyond the ends."""
-    reach = len(kernel) // 2
-    columns = [np.convolve(column, kernel[::-1])[reach : reach + len(values_TC)] for column in values_TC.T]
+    before = len(kernel) // 2
+    columns = [np.convolve(column, kernel[::-1])[before : before + len(values_TC)] for column in values_TC.T]
     return np.stack(columns, 1)
 
 
 def _difference_norm(long: float, short: float) -> float:
     """Standard deviation of (short fit - long fit) of white noise of deviation 1, away from the ends."""
-    reach = int(np.ceil(3 * max(long, short)))
-    impulse = np.zeros((2 * reach + 1, 1))
-    impulse[reach] = 1
+    middle = reach(max(long, short))
+    impulse = np.zeros((2 * middle + 1, 1))
+    impulse[middle] = 1
     return float(np.linalg.norm(line_mean(impulse, short) - line_mean(impulse, long)))
 
 

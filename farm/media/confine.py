@@ -178,8 +178,8 @@ def command(fence: Fence, argv: list[str]) -> list[str]:
 
 def main() -> None:
     told, *argv = sys.argv[1:]
-    values: Any = json.loads(told)
-    confine(Fence(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}))
+    made: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(told).items()}
+    confine(Fence(**made))
     os.execv(argv[0], argv)
 
 
