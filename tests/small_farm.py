@@ -9,6 +9,7 @@ from fractions import Fraction
 import sqlalchemy as sa
 
 from farm.db import batches, jobs
+from farm.db.census import audit
 from farm.db.session import Database
 from farm.domain.batch import BatchSpec
 from farm.domain.chunk import Failure, Lease, Reason, Work
@@ -135,50 +136,5 @@ class Fleet:
 
     def audit(self) -> None:
         """Counters equal row sums, and statuses are those of the rows below."""
-        assert self.sql(AUDIT_BATCHES) == []
-        assert self.sql(AUDIT_JOBS) == []
-        assert self.sql(AUDIT_LEASES) == []
-
-
-AUDIT_BATCHES = """
-select b.id from batches b left join (
-    select batch_id, count(*) total,
-        count(*) filter (where status in ('validating', 'queued', 'paused')) queued,
-        count(*) filter (where status in ('running', 'finalizing', 'canceling')) running,
-        count(*) filter (where status = 'succeeded') succeeded,
-        count(*) filter (where status in ('failed', 'expired')) failed,
-        count(*) filter (where status = 'canceled') canceled
-    from jobs group by batch_id) j on j.batch_id = b.id
-where (b.jobs_total, b.jobs_queued, b.jobs_running, b.jobs_succeeded, b.jobs_failed, b.jobs_canceled)
-    is distinct from (j.total, j.queued, j.running, j.succeeded, j.failed, j.canceled)
-    or (b.status in ('completed', 'canceled')) <> (b.jobs_queued + b.jobs_running = 0)
-    or (b.finished_at is null) <> (b.jobs_queued + b.jobs_running > 0)
-"""
-AUDIT_JOBS = """
-select j.id, j.status from jobs j left join (
-    select job_id,
-        count(*) filter (where work = 'render') total,
-        count(*) filter (where work = 'render' and status = 'succeeded') done,
-        coalesce(sum(stop - start) filter (where work = 'render'), 0) frames,
-        coalesce(sum(frames_done) filter (where work = 'render' and status = 'succeeded'), 0) frames_done,
-        count(*) filter (where status = 'leased') leased,
-        count(*) filter (where status in ('waiting', 'leased')) open,
-        count(*) filter (where status = 'waiting' and held <> (
-            select x.status = 'paused' from jobs x where x.id = job_id)) wrongly_held
-    from chunks group by job_id) c on c.job_id = j.id
-where (j.chunks_total, j.chunks_done, j.frames_total, j.frames_done)
-    is distinct from (c.total, c.done, c.frames, c.frames_done)
-    or (j.finished_at is not null) <> (j.status in ('succeeded', 'failed', 'canceled', 'expired'))
-    or (j.finished_at is not null) <> (c.open = 0)
-    or (j.status = 'canceling' and c.leased = 0)
-    or c.wrongly_held > 0
-    or (j.status = 'succeeded') <> (j.output is not null)
-    or (j.status in ('failed', 'expired')) <> (j.error_code is not null)
-"""
-AUDIT_LEASES = """
-select c.id from chunks c left join (
-    select chunk_id, count(*) filter (where outcome = 'running') running, count(*) total, max(token) filter (
-        where outcome = 'running') token from attempts group by chunk_id) a on a.chunk_id = c.id
-where (case when c.status = 'leased' then 1 else 0 end) <> coalesce(a.running, 0)
-    or c.token is distinct from a.token or c.attempts <> coalesce(a.total, 0)
-"""
+        with self.database.transaction() as session:
+            assert audit(session) == []

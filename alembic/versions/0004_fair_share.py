@@ -10,6 +10,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+CLAIMABLE = sa.text("status = 'waiting' AND NOT held")
 LEASED = sa.text("status = 'leased'")
 FAILED = sa.text("outcome = 'failed'")
 
@@ -34,6 +35,14 @@ def upgrade() -> None:
     op.create_index("ix_shares_active", "shares", ["queue"], unique=False, postgresql_where=sa.text("active"))
     op.add_column("chunks", sa.Column("version_id", sa.Text(), nullable=True))
     op.add_column("chunks", sa.Column("failed_by", postgresql.ARRAY(sa.Text()), nullable=True))
+    op.drop_index("ix_chunks_claim", table_name="chunks", postgresql_where=CLAIMABLE)
+    op.create_index(
+        "ix_chunks_claim",
+        "chunks",
+        ["queue", "tenant_id", sa.literal_column("priority DESC"), "job_number", "ordinal"],
+        unique=False,
+        postgresql_where=CLAIMABLE,
+    )
     op.create_index("ix_chunks_in_flight", "chunks", ["tenant_id", "queue"], unique=False, postgresql_where=LEASED)
     op.create_index(
         "ix_attempts_failed", "attempts", ["worker_id", "finished_at"], unique=False, postgresql_where=FAILED
@@ -57,6 +66,14 @@ def downgrade() -> None:
     op.drop_column("workers", "quarantines")
     op.drop_index("ix_attempts_failed", table_name="attempts", postgresql_where=FAILED)
     op.drop_index("ix_chunks_in_flight", table_name="chunks", postgresql_where=LEASED)
+    op.drop_index("ix_chunks_claim", table_name="chunks", postgresql_where=CLAIMABLE)
+    op.create_index(
+        "ix_chunks_claim",
+        "chunks",
+        ["queue", sa.literal_column("priority DESC"), "job_number", "ordinal"],
+        unique=False,
+        postgresql_where=CLAIMABLE,
+    )
     op.drop_column("chunks", "failed_by")
     op.drop_column("chunks", "version_id")
     op.drop_table("shares")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Float, Select, cast, func, select, true
 
 from farm.db.ledger import seconds_from_now
 from farm.db.rows import WorkerRow
@@ -19,6 +19,7 @@ serving: ColumnElement[bool] = (
     & WorkerRow.draining.is_(False)
     & (WorkerRow.quarantined_until.is_(None) | (WorkerRow.quarantined_until <= func.now()))
 )
+"""May claim now, be it on trial."""
 
 
 def speed(session: Session) -> float:
@@ -31,3 +32,31 @@ def serving_by_queue(session: Session) -> Mapping[str, int]:
     listens = select(func.unnest(WorkerRow.queues).label("queue")).where(serving).subquery()
     query = select(listens.c.queue, func.count()).group_by(listens.c.queue)
     return dict(session.execute(query).all())
+
+
+def speeds(session: Session, version_id: str) -> Mapping[str, float]:
+    """Frames a second of one worker with a version, by size class: the mean of the serving workers that measured it."""
+    pairs = func.jsonb_each_text(WorkerRow.speeds[version_id]).table_valued("key", "value", name="pairs")
+    query = (
+        select(pairs.c.key, func.avg(cast(pairs.c.value, Float)))
+        .select_from(WorkerRow)
+        .join(pairs, true())
+        .where(serving, WorkerRow.speeds.has_key(version_id))
+        .group_by(pairs.c.key)
+    )
+    return {row[0]: float(row[1]) for row in session.execute(query)}
+
+
+def others(session: Session, queue: str, than: str) -> tuple[str, ...]:
+    """The workers in good standing that listen to a queue, other than one."""
+    return tuple(session.scalars(_good(queue, [than])))
+
+
+def has_other(session: Session, queue: str, than: Sequence[str]) -> bool:
+    """Whether a worker in good standing listens to a queue, other than those named."""
+    return session.scalar(_good(queue, than).limit(1)) is not None
+
+
+def _good(queue: str, but: Sequence[str]) -> Select[str]:
+    good = serving & WorkerRow.quarantined_until.is_(None) & WorkerRow.queues.contains([queue])
+    return select(WorkerRow.id).where(good, WorkerRow.id.not_in(but))

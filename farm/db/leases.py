@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, extract, func, insert, select, update
+from sqlalchemy import ColumnElement, extract, func, select, text, update
 
+from farm.db import fleet
 from farm.db.ledger import seconds_from_now
-from farm.db.rows import AssetRow, AttemptRow, ChunkRow, JobRow, VersionRow, WorkerRow, is_held, is_leased, is_waiting
+from farm.db.rows import AssetRow, ChunkRow, JobRow, VersionRow, WorkerRow, is_held, is_leased, is_waiting
 from farm.db.session import Session
 from farm.domain.asset import AssetStatus
 from farm.domain.chunk import ChunkStatus, Lease, Work
@@ -22,83 +26,65 @@ from farm.domain.span import Span
 claimable: ColumnElement[bool] = is_waiting & ~is_held & (ChunkRow.available_at <= func.now())
 
 
+_CLAIM: Final = text(
+    "select * from farm_claim(:queue, cast(:workers as text[]), cast(:tokens as text[]), cast(:versions as text[]),"
+    " :lease_s)"
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A worker asks for a chunk of the first of `queues` that has one for it; it has `loaded_version` in memory."""
+
+    worker_id: str
+    queues: Sequence[str]
+    loaded_version: str | None = None
+
+
 @dataclass(frozen=True)
 class Taken:
-    """A chunk just leased, and its job's status as seen without a lock."""
+    """A chunk just leased, and its job's status before. is_stale: the worker's row is behind its sign of life."""
 
     lease: Lease
     job_status: JobStatus
     batch_frames: int | None
+    worker_id: str
+    is_stale: bool
 
 
-def next_chunk(queue: str) -> Select[str]:
-    """The id of the best claimable chunk of a queue, locked; those that others are taking are passed over."""
-    return (
-        select(ChunkRow.id)
-        .where(ChunkRow.queue == queue, claimable)
-        .order_by(ChunkRow.priority.desc(), ChunkRow.job_number, ChunkRow.ordinal)
-        .limit(1)
-        .with_for_update(key_share=True, skip_locked=True)
+def take(session: Session, queue: str, asks: Sequence[Ask], lease_s: float) -> Mapping[int, Taken]:
+    """Lease the next chunks of a queue, by index of `asks`; those that get none are left out. One round trip.
+
+    farm_claim (alembic, 0005) holds to fair shares, caps, priorities and quarantines. A job still `queued` of which a
+    render chunk is taken is locked: its first one starts it.
+    """
+    found = session.execute(
+        _CLAIM,
+        {
+            "queue": queue,
+            "workers": [ask.worker_id for ask in asks],
+            "tokens": [secrets.token_hex(16) for _ in asks],
+            "versions": [ask.loaded_version for ask in asks],
+            "lease_s": lease_s,
+        },
     )
+    return {row.slot - 1: _taken(row, lease_s) for row in found}
 
 
-def take(session: Session, queue: str, worker_id: str, lease_s: float, token: str) -> Taken | None:
-    """Lease the best claimable chunk of a queue in one statement."""
-    best = next_chunk(queue).cte("best").prefix_with("MATERIALIZED")
-    change = (
-        update(ChunkRow)
-        .where(ChunkRow.id == best.c.id)
-        .values(
-            status=ChunkStatus.LEASED,
-            token=token,
-            worker_id=worker_id,
-            attempts=ChunkRow.attempts + 1,
-            leased_at=func.now(),
-            lease_expires_at=seconds_from_now(lease_s),
-            updated_at=func.now(),
-            phase=None,
-            frames_done=0,
-            frames_per_s=0.0,
-        )
-        .returning(
-            ChunkRow.id,
-            ChunkRow.job_id,
-            ChunkRow.tenant_id,
-            ChunkRow.work,
-            ChunkRow.start,
-            ChunkRow.stop,
-            ChunkRow.attempts,
-            ChunkRow.batch_frames,
-            extract("epoch", ChunkRow.lease_expires_at).label("expires_at"),
-        )
-    )
-    chunk = session.execute(change, execution_options={"synchronize_session": False}).one_or_none()
-    if chunk is None:
-        return None
-    job = session.execute(select(JobRow.batch_id, JobRow.status).where(JobRow.id == chunk.job_id)).one()
-    session.execute(
-        insert(AttemptRow).values(
-            chunk_id=chunk.id,
-            number=chunk.attempts,
-            tenant_id=chunk.tenant_id,
-            token=token,
-            worker_id=worker_id,
-            outcome="running",
-        )
-    )
+def _taken(row: Any, lease_s: float) -> Taken:
     lease = Lease(
-        chunk_id=chunk.id,
-        job_id=chunk.job_id,
-        batch_id=job.batch_id,
-        tenant_id=chunk.tenant_id,
-        work=Work(chunk.work),
-        span=Span(chunk.start, chunk.stop),
-        attempt=chunk.attempts,
-        token=token,
-        expires_at=float(chunk.expires_at),
+        chunk_id=row.chunk_id,
+        job_id=row.job_id,
+        batch_id=row.batch_id,
+        tenant_id=row.tenant_id,
+        work=Work(row.work),
+        span=Span(row.start, row.stop),
+        attempt=row.attempt,
+        token=row.token,
+        expires_at=row.expires_at,
         lease_s=lease_s,
     )
-    return Taken(lease, JobStatus(job.status), chunk.batch_frames)
+    return Taken(lease, JobStatus(row.job_status), row.batch_frames, row.worker_id, row.is_stale)
 
 
 def extend(session: Session, lease: Lease, progress: Progress) -> float | None:
@@ -147,26 +133,71 @@ def goes_on(session: Session, lease: Lease) -> bool:
     return session.scalar(query) is not None
 
 
-def order(session: Session, taken: Taken) -> Order:
-    """Everything that the lease's holder needs."""
+@dataclass(frozen=True)
+class _JobFacts:
+    """What never changes of a job once it is there. plan is None until it is planned."""
+
+    spec: JobSpec
+    plan: PlanRecord | None
+    version_id: str
+    bundle_key: str
+    bundle_sha256: str
+
+
+_known: OrderedDict[str, _JobFacts] = OrderedDict()
+"""Of the jobs that this process claimed chunks of last: the next chunk is often one of the same job."""
+_KNOWN_JOBS: Final = 512
+_known_lock = Lock()
+
+
+def orders(session: Session, taken: Sequence[Taken]) -> list[Order]:
+    """Everything that the leases' holders need."""
+    facts = _facts(session, [one.lease for one in taken])
+    return [_order(session, one, facts[one.lease.job_id]) for one in taken]
+
+
+def _order(session: Session, taken: Taken, job: _JobFacts) -> Order:
     lease = taken.lease
-    job = session.execute(
-        select(JobRow.spec, JobRow.plan, JobRow.version_id, VersionRow.bundle_key, VersionRow.bundle_sha256)
-        .join(VersionRow, VersionRow.id == JobRow.version_id)
-        .where(JobRow.id == lease.job_id)
-    ).one()
-    spec = from_document(JobSpec, job.spec)
+    is_plan = lease.work is Work.PLAN
     return Order(
         lease=lease,
-        spec=spec,
-        assets=asset_blobs(session, lease.tenant_id, asset_ids(spec)) if lease.work is Work.PLAN else {},
+        spec=job.spec,
+        assets=asset_blobs(session, lease.tenant_id, asset_ids(job.spec)) if is_plan else {},
         version_id=job.version_id,
         bundle_key=job.bundle_key,
         bundle_sha256=job.bundle_sha256,
         batch_frames=taken.batch_frames,
-        plan=None if lease.work is Work.PLAN else from_document(PlanRecord, job.plan),
+        plan=None if is_plan else job.plan,
         segments=segments(session, lease.job_id) if lease.work is Work.FINALIZE else (),
+        speeds=fleet.speeds(session, job.version_id) if is_plan else {},
     )
+
+
+def _facts(session: Session, leased: Sequence[Lease]) -> dict[str, _JobFacts]:
+    found: dict[str, _JobFacts] = {}
+    with _known_lock:
+        for lease in leased:
+            known = _known.get(lease.job_id)
+            if known is not None and (known.plan is not None or lease.work is Work.PLAN):
+                found[lease.job_id] = known
+                _known.move_to_end(lease.job_id)
+    missing = {lease.job_id for lease in leased} - found.keys()
+    if not missing:
+        return found
+    query = (
+        select(JobRow.id, JobRow.spec, JobRow.plan, JobRow.version_id, VersionRow.bundle_key, VersionRow.bundle_sha256)
+        .join(VersionRow, VersionRow.id == JobRow.version_id)
+        .where(JobRow.id.in_(missing))
+    )
+    for row in session.execute(query):
+        plan = None if row.plan is None else from_document(PlanRecord, row.plan)
+        spec = from_document(JobSpec, row.spec)
+        found[row.id] = _JobFacts(spec, plan, row.version_id, row.bundle_key, row.bundle_sha256)
+    with _known_lock:
+        _known.update({job_id: found[job_id] for job_id in missing})
+        while len(_known) > _KNOWN_JOBS:
+            _known.popitem(last=False)
+    return found
 
 
 def asset_ids(spec: JobSpec) -> tuple[str, ...]:
@@ -195,12 +226,6 @@ def segments(session: Session, job_id: str) -> tuple[Segment, ...]:
         .order_by(ChunkRow.ordinal)
     )
     return tuple(from_document(Segment, document) for document in session.scalars(query))
-
-
-def may_claim(session: Session, worker_id: str) -> bool:
-    """False for a worker that is draining or in quarantine."""
-    stopped = WorkerRow.draining | (func.coalesce(WorkerRow.quarantined_until, func.now()) > func.now())
-    return not session.scalar(select(stopped).where(WorkerRow.id == worker_id))
 
 
 def count_claimable(session: Session, queue: str, limit: int) -> int:

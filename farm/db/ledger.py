@@ -2,27 +2,31 @@
 
 Locks are taken in one order everywhere, so that transactions never wait for each other in a circle:
 
-    a waiting chunk that a claim takes (SKIP LOCKED: never waited for) -> jobs, by id -> leased chunks -> batches, by id
+    shares -> jobs, by id -> chunks -> batches, by id -> workers
 
-Who holds a job's lock never waits for a chunk that waits: it skips those that a claim has just locked, and that claim
-looks at the job again after taking its chunk. The batch comes last because it is the row that all its jobs share.
+Only claims and what wakes a tenant's share lock shares. A claim never waits for a chunk, and for a job only before it
+holds one (farm_claim), so that whoever stops a job may wait for a chunk that is being claimed: it is then leased, and
+its holder is told. The batch comes late because it is the row that all its jobs share.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from sqlalchemy import CursorResult, func, insert, literal, select, update
+from sqlalchemy import CursorResult, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 
-from farm.db.rows import AttemptRow, BatchRow, ChunkRow, EventRow, JobRow, is_leased, is_waiting
+from farm.db import shares
+from farm.db.rows import AttemptRow, BatchRow, ChunkRow, EventRow, JobRow, WorkerRow, is_leased, is_waiting
 from farm.db.session import Session
-from farm.domain.chunk import ChunkStatus, Reason, Work
+from farm.domain.chunk import ChunkStatus, Lease, Reason, Work
 from farm.domain.event import EventKind
 from farm.domain.job import BatchStatus, JobStatus
+from farm.domain.retry import Try
 from farm.domain.ripple import Bucket
 from farm.domain.span import Span
 
@@ -37,6 +41,7 @@ class JobRecord:
     batch_id: str
     status: JobStatus
     priority: int
+    version_id: str
     planned: bool
     frames_total: int
     chunks_total: int
@@ -50,8 +55,25 @@ class ChunkRecord:
     work: Work
     status: ChunkStatus
     token: str | None
+    queue: str
+    worker_id: str
     attempts_spared: int
     batch_frames: int | None
+    failed_by: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a render chunk's end means for its job. is_stopped: nothing was written, the job was stopped before.
+    is_last: no other is missing. failed_by: workers that had failed the chunk. on_trial: its worker is."""
+
+    job_status: JobStatus
+    is_stopped: bool
+    is_last: bool
+    queue: str
+    worker_id: str
+    on_trial: bool
+    failed_by: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,7 @@ _JOB = (
     JobRow.batch_id,
     JobRow.status,
     JobRow.priority,
+    JobRow.version_id,
     JobRow.plan.is_not(None).label("planned"),
     JobRow.frames_total,
     JobRow.chunks_total,
@@ -120,8 +143,11 @@ def chunk_of_token(session: Session, chunk_id: str, token: str) -> ChunkRecord |
         ChunkRow.work,
         ChunkRow.status,
         ChunkRow.token,
+        ChunkRow.queue,
+        ChunkRow.worker_id,
         ChunkRow.attempts_spared,
         ChunkRow.batch_frames,
+        ChunkRow.failed_by,
     ).where(ChunkRow.id == chunk_id, ChunkRow.token == token, is_leased)
     row = session.execute(query).one_or_none()
     if row is None:
@@ -182,10 +208,11 @@ def attempt_outcome(session: Session, token: str) -> str | None:
     return session.scalar(select(AttemptRow.outcome).where(AttemptRow.token == token))
 
 
-def earlier_reasons(session: Session, chunk: ChunkRecord) -> tuple[Reason, ...]:
-    """Why the attempts since the last user retry ended, oldest first; the running one has no reason yet."""
+def tries(session: Session, chunk: ChunkRecord) -> tuple[Try, ...]:
+    """How the attempts since the last user retry ended, oldest first; one that still runs is none yet."""
+    suspect = select(WorkerRow.id).where(WorkerRow.id == AttemptRow.worker_id, WorkerRow.quarantined_until.is_not(None))
     query = (
-        select(AttemptRow.reason)
+        select(AttemptRow.reason, AttemptRow.worker_id, suspect.exists())
         .where(
             AttemptRow.chunk_id == chunk.id,
             AttemptRow.number > chunk.attempts_spared,
@@ -194,13 +221,56 @@ def earlier_reasons(session: Session, chunk: ChunkRecord) -> tuple[Reason, ...]:
         )
         .order_by(AttemptRow.number)
     )
-    return tuple(Reason(reason) for reason in session.scalars(query))
+    return tuple(Try(Reason(reason), worker, bool(is_suspect)) for reason, worker, is_suspect in session.execute(query))
+
+
+_FINISH: Final = text(
+    "select * from farm_finish(:job, :chunk, :token, cast(:segment as jsonb), :frames, cast(:seconds as jsonb),"
+    " cast(:preview as text))"
+)
+
+
+def finish_render(
+    session: Session,
+    lease: Lease,
+    segment: Mapping[str, Any],
+    *,
+    frames: int,
+    seconds: Mapping[str, float],
+    preview_key: str | None,
+) -> Finished | None:
+    """A render chunk's output counts, once: chunk, attempt, and the job's counts, whose row stays locked. None: the
+    token is stale. One round trip (farm_finish)."""
+    found = session.execute(
+        _FINISH,
+        {
+            "job": lease.job_id,
+            "chunk": lease.chunk_id,
+            "token": lease.token,
+            "segment": json.dumps(segment),
+            "frames": frames,
+            "seconds": json.dumps(dict(seconds)),
+            "preview": preview_key,
+        },
+    ).one_or_none()
+    if found is None:
+        return None
+    return Finished(
+        JobStatus(found.job_status),
+        found.is_stopped,
+        bool(found.is_last),
+        found.queue,
+        found.worker_id,
+        bool(found.on_trial),
+        tuple(found.failed_by or ()),
+    )
 
 
 def add_chunks(
     session: Session, job: JobRecord, work: Work, spans: Sequence[Span], queue: str, *, first: int, ids: Sequence[str]
 ) -> None:
     """Waiting chunks of a locked job, from ordinal `first` on; held where the job is paused."""
+    shares.wake(session, job.tenant_id, [queue])
     rows = [
         {
             "id": chunk_id,
@@ -213,12 +283,18 @@ def add_chunks(
             "held": job.status is JobStatus.PAUSED,
             "queue": queue,
             "priority": job.priority,
+            "version_id": job.version_id,
             "start": span.start,
             "stop": span.stop,
         }
         for k, (chunk_id, span) in enumerate(zip(ids, spans, strict=True))
     ]
     session.execute(insert(ChunkRow), rows)
+
+
+def queues_of(session: Session, job_ids: Sequence[str]) -> tuple[str, ...]:
+    """Where chunks of these jobs wait."""
+    return tuple(session.scalars(select(ChunkRow.queue).where(ChunkRow.job_id.in_(job_ids), is_waiting).distinct()))
 
 
 def has_chunk(session: Session, job_id: str, work: Work) -> bool:
@@ -251,16 +327,8 @@ def jobs_with_started_renders(session: Session, job_ids: Sequence[str]) -> set[s
 
 
 def change_waiting(session: Session, job_ids: Sequence[str], **values: Any) -> int:
-    """Change the waiting chunks of locked jobs, but for those that a claim has just locked (it looks again itself)."""
-    waiting = (
-        select(ChunkRow.id)
-        .where(ChunkRow.job_id.in_(job_ids), is_waiting)
-        .with_for_update(key_share=True, skip_locked=True)
-        .cte("waiting")
-        .prefix_with("MATERIALIZED")
-    )
-    # The status is asked for again: the row read by the CTE is the newest, and so must be the one that is changed.
-    change = update(ChunkRow).where(ChunkRow.id == waiting.c.id, is_waiting).values(updated_at=func.now(), **values)
+    """Change the waiting chunks of locked jobs; one that is being claimed is waited for, and is then leased."""
+    change = update(ChunkRow).where(ChunkRow.job_id.in_(job_ids), is_waiting).values(updated_at=func.now(), **values)
     return _count(session, change)
 
 
@@ -291,6 +359,7 @@ def reopen_chunks(session: Session, job_ids: Sequence[str], *, held: bool) -> in
             status=ChunkStatus.WAITING,
             held=held,
             attempts_spared=ChunkRow.attempts,
+            failed_by=None,
             available_at=func.now(),
             updated_at=func.now(),
             finished_at=None,

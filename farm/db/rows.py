@@ -396,6 +396,7 @@ class ChunkRow(Row):
         Index(
             "ix_chunks_claim",
             "queue",
+            "tenant_id",
             text("priority DESC"),
             "job_number",
             "ordinal",
@@ -470,6 +471,9 @@ class AttemptRow(Row):
     seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     started_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
+
+
+has_failed: ColumnElement[bool] = AttemptRow.outcome == literal_column("'failed'")
 
 
 class EventRow(Row):

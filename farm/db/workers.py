@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, extract, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from farm.db import fleet, leases
-from farm.db.rows import ChunkRow, WorkerRow, is_held, is_leased, is_waiting
+from farm.db.ledger import seconds_from_now
+from farm.db.rows import AttemptRow, ChunkRow, WorkerRow, has_failed, is_held, is_leased, is_waiting
 from farm.db.session import Session
+from farm.domain.chunk import ChunkStatus
 from farm.domain.placement import QUEUES
+from farm.domain.retry import BLAMED
 from farm.domain.views import QueueView, WorkerView
 
 COUNTED = 100_000
@@ -61,7 +66,74 @@ def leave(session: Session, worker_id: str) -> None:
 
 
 def resume(session: Session, worker_id: str) -> bool:
-    return change(session, worker_id, draining=False, quarantined_until=None, quarantine_reason=None)
+    return change(
+        session,
+        worker_id,
+        draining=False,
+        quarantined_until=None,
+        quarantine_reason=None,
+        quarantines=0,
+        forgiven_at=func.now(),
+    )
+
+
+def is_on_trial(session: Session, worker_id: str) -> bool:
+    """After its quarantine, before its next chunk has ended."""
+    query = select(WorkerRow.id).where(WorkerRow.id == worker_id, WorkerRow.quarantined_until <= func.now())
+    return session.scalar(query) is not None
+
+
+def end_trial(session: Session, worker_id: str) -> None:
+    if is_on_trial(session, worker_id):
+        change(session, worker_id, quarantined_until=None, quarantine_reason=None)
+
+
+def quarantines(session: Session, worker_id: str) -> int:
+    """How many quarantines a worker has had in a row; a day without one ends the row."""
+    fresh = WorkerRow.forgiven_at > seconds_from_now(-86_400.0)
+    query = select(WorkerRow.quarantines).where(WorkerRow.id == worker_id, fresh)
+    return session.scalar(query) or 0
+
+
+def quarantine(session: Session, worker_id: str, seconds: float, reason: str) -> bool:
+    """False where it is in quarantine already, or unknown. Its failures so far are settled with that."""
+    before = quarantines(session, worker_id)
+    free = WorkerRow.quarantined_until.is_(None) | (WorkerRow.quarantined_until <= func.now())
+    statement = (
+        update(WorkerRow)
+        .where(WorkerRow.id == worker_id, free)
+        .values(
+            quarantined_until=seconds_from_now(seconds),
+            quarantine_reason=reason,
+            quarantines=before + 1,
+            forgiven_at=func.now(),
+        )
+        .returning(WorkerRow.id)
+    )
+    return session.scalar(statement, execution_options={"synchronize_session": False}) is not None
+
+
+def failures(session: Session, window_s: float) -> Mapping[str, int]:
+    """By worker, the chunks that it failed lately, since it was last forgiven, and that others have finished."""
+    later = aliased(AttemptRow)
+    own = select(later.number).where(
+        later.chunk_id == AttemptRow.chunk_id, later.worker_id == AttemptRow.worker_id, later.outcome == "succeeded"
+    )
+    query = (
+        select(AttemptRow.worker_id, func.count(func.distinct(AttemptRow.chunk_id)))
+        .join(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
+        .join(ChunkRow, ChunkRow.id == AttemptRow.chunk_id)
+        .where(
+            has_failed,
+            AttemptRow.finished_at > func.greatest(WorkerRow.forgiven_at, seconds_from_now(-window_s)),
+            AttemptRow.reason.in_(BLAMED),
+            ChunkRow.status == ChunkStatus.SUCCEEDED,
+            ~own.exists(),
+            fleet.alive,
+        )
+        .group_by(AttemptRow.worker_id)
+    )
+    return dict(session.execute(query).all())
 
 
 def queues(session: Session) -> tuple[QueueView, ...]:

@@ -83,7 +83,8 @@ class Order:
 
     assets: asset id -> stored bytes, for the assets that the spec names. bundle_key: folder of the pinned version.
     batch_frames: frames a batch, halved after oom; None lets the worker choose. plan is None for plan work; segments is
-    empty but for finalize work (then in span order).
+    empty but for finalize work (then in span order). speeds: for plan work, frames a second that workers measured of
+    the version, by farm.domain.speed's size class.
     """
 
     lease: Lease
@@ -95,6 +96,7 @@ class Order:
     batch_frames: int | None = None
     plan: PlanRecord | None = None
     segments: tuple[Segment, ...] = ()
+    speeds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
 from farm.db import leases, ledger, workers
-from farm.db.leases import Taken
+from farm.db.leases import Ask, Taken
 from farm.db.ledger import JobRecord
 from farm.db.session import Session
 from farm.domain.chunk import ChunkStatus, Lease, Reason, Work
@@ -18,36 +17,56 @@ from farm.errors import LeaseLost
 from farm.flow import ripple
 from farm.flow.ripple import Change
 
+__all__ = ["Ask", "claim", "claim_many", "heartbeat", "withdraw"]
+
 
 def claim(
     session: Session, worker_id: str, queues: Sequence[str], lease_s: float, loaded_version: str | None = None
 ) -> Order | None:
-    """Lease the best claimable chunk of the first of `queues` that has one: priority, then job age, then ordinal.
+    """Lease the next chunk of the first of `queues` that has one for this worker; `claim_many` says which that is.
 
     None: nothing to do now, or the worker is draining or quarantined. `loaded_version` is noted as the worker's bundle.
     """
-    if not leases.may_claim(session, worker_id):
-        return None
-    taken = _take(session, worker_id, queues, lease_s)
-    if taken is not None and taken.lease.work is Work.RENDER and taken.job_status is JobStatus.QUEUED:
-        job = ledger.lock_job(session, taken.lease.job_id)
-        if job.status is JobStatus.QUEUED:
-            ripple.settle(session, [Change(job, JobStatus.RUNNING, "first chunk claimed")])
-    workers.note(session, worker_id, version_id=loaded_version)
-    return None if taken is None else leases.order(session, taken)
+    return claim_many(session, [Ask(worker_id, queues, loaded_version)], lease_s)[0]
 
 
-def _take(session: Session, worker_id: str, queues: Sequence[str], lease_s: float) -> Taken | None:
-    """A chunk whose job goes on. One that slipped past its job's cancel or pause (farm.db.ledger) is put right here."""
-    for queue in queues:
-        while taken := leases.take(session, queue, worker_id, lease_s, secrets.token_hex(16)):
-            if taken.job_status in WORKING:
-                return taken
-            job = ledger.lock_job(session, taken.lease.job_id)
-            if job.status in WORKING:
-                return replace(taken, job_status=job.status)
-            ripple.settle(session, withdraw(session, job, taken.lease.chunk_id, taken.lease.token))
-    return None
+def claim_many(session: Session, asks: Sequence[Ask], lease_s: float) -> list[Order | None]:
+    """Answer several workers at once, in their order; each worker asks once.
+
+    Between tenants, the one that has had the least work for its weight comes next, unless it is at its cap. Inside a
+    tenant: priority, then job age, then ordinal; but a chunk of the worker's loaded version may overtake up to 15
+    others of the same priority, a worker is kept from chunks that it failed while another could try, and every eighth
+    chunk of the tenant is the oldest of another priority, in turn, where that has waited for ten minutes.
+    """
+    taken = _take(session, asks, lease_s)
+    started = {
+        one.lease.job_id: one
+        for one in taken.values()
+        if one.lease.work is Work.RENDER and one.job_status is JobStatus.QUEUED
+    }
+    if started:
+        locked = ledger.lock_jobs(session, ids=list(started))
+        ripple.settle(session, [Change(job, JobStatus.RUNNING, "first chunk claimed") for job in locked])
+    for index, one in taken.items():
+        if one.is_stale:
+            workers.note(session, one.worker_id, version_id=asks[index].loaded_version)
+    orders = dict(zip(taken, leases.orders(session, list(taken.values())), strict=True))
+    return [orders.get(index) for index in range(len(asks))]
+
+
+def _take(session: Session, asks: Sequence[Ask], lease_s: float) -> dict[int, Taken]:
+    """By index of `asks`; workers that name several queues look into them one after another."""
+    taken: dict[int, Taken] = {}
+    for depth in range(max(len(ask.queues) for ask in asks)):
+        looking: dict[str, list[int]] = {}
+        for index, ask in enumerate(asks):
+            if index not in taken and depth < len(ask.queues):
+                looking.setdefault(ask.queues[depth], []).append(index)
+        for queue in sorted(looking):
+            indices = looking[queue]
+            found = leases.take(session, queue, [asks[index] for index in indices], lease_s)
+            taken.update({indices[slot]: one for slot, one in found.items()})
+    return taken
 
 
 def is_wanted(session: Session, lease: Lease) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.db import batches, jobs, ledger
+from farm.db import batches, jobs, ledger, shares
 from farm.db.ledger import BatchRecord, JobRecord
 from farm.db.session import Session
 from farm.domain.audit import Action
@@ -69,6 +69,7 @@ def resume_batch(session: Session, tenant_id: str, batch_id: str, *, actor: Acto
     locked = _batch_jobs(session, tenant_id, batch_id)
     paused = [job for job in locked if job.status is JobStatus.PAUSED]
     ledger.change_waiting(session, [job.id for job in paused], held=False)
+    shares.wake(session, tenant_id, ledger.queues_of(session, [job.id for job in paused]))
     changes = _working(session, paused, "resumed by request")
     ripple.settle(session, changes, batch_id=batch_id, paused=False)
     audit.record(session, actor, Action.BATCH_RESUMED, batch_id, {"jobs": len(changes)}, tenant_id=tenant_id)
@@ -102,6 +103,7 @@ def _retry(session: Session, batch_id: str, locked: Sequence[JobRecord]) -> None
     if batch.status is BatchStatus.CANCELING:
         raise Rejected("batch_canceling", "the batch is being canceled; retry when that has ended")
     ledger.reopen_chunks(session, [job.id for job in locked], held=batch.paused)
+    shares.wake(session, batch.tenant_id, ledger.queues_of(session, [job.id for job in locked]))
     if batch.paused:
         changes = [Change(job, JobStatus.PAUSED, "retried by request in a paused batch") for job in locked]
     else:

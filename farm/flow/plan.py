@@ -12,9 +12,8 @@ from farm.domain.document import to_document
 from farm.domain.ids import new_id
 from farm.domain.job import JobStatus
 from farm.domain.order import PlanRecord
-from farm.domain.placement import queue_for
 from farm.domain.span import Span
-from farm.flow import ripple
+from farm.flow import quarantine, ripple
 from farm.flow.ripple import Change
 from farm.flow.settle import held_job
 
@@ -28,7 +27,7 @@ def record(session: Session, lease: Lease, plan: PlanRecord, spans: Sequence[Spa
     tiled = all(span.start == before and len(span) for span, (before, _) in zip(spans, pairwise(edges), strict=True))
     if lease.work is not Work.PLAN or not spans or not tiled or edges[-1] != plan.frames_total:
         raise ValueError(f"spans do not tile [0, {plan.frames_total}), or {lease.work} is not plan work")
-    job, _ = held_job(session, lease)
+    job, chunk = held_job(session, lease)
     ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.SUCCEEDED)
     ledger.end_attempt(session, lease.token, "succeeded", seconds=plan.seconds)
     ledger.change_job(
@@ -39,8 +38,10 @@ def record(session: Session, lease: Lease, plan: PlanRecord, spans: Sequence[Spa
         chunks_total=len(spans),
     )
     ids = [new_id("chk") for _ in spans]
-    ledger.add_chunks(session, job, Work.RENDER, spans, queue_for(Work.RENDER), first=1, ids=ids)
-    if job.status is JobStatus.PAUSED:
-        return job.status
-    ripple.settle(session, [Change(job, JobStatus.QUEUED, f"planned: {plan.frames_total} frames")])
-    return JobStatus.QUEUED
+    ledger.add_chunks(session, job, Work.RENDER, spans, chunk.queue, first=1, ids=ids)
+    status = job.status
+    if status is not JobStatus.PAUSED:
+        status = JobStatus.QUEUED
+        ripple.settle(session, [Change(job, status, f"planned: {plan.frames_total} frames")])
+    quarantine.proved(session, chunk.worker_id, chunk.failed_by)
+    return status

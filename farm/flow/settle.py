@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farm.db import leases, ledger
+from farm.db import fleet, leases, ledger, shares
 from farm.db.ledger import ChunkRecord, JobRecord
 from farm.db.session import Session
 from farm.domain.chunk import ChunkStatus, Failure, Lease, Reason, Work
@@ -10,12 +10,11 @@ from farm.domain.document import to_document
 from farm.domain.ids import new_id
 from farm.domain.job import JobStatus
 from farm.domain.order import Output, Segment, mean_scores
-from farm.domain.placement import queue_for
-from farm.domain.retry import GiveUp, RetryAfter, next_try
+from farm.domain.retry import BLAMED, GiveUp, RetryAfter, next_try
 from farm.domain.ripple import WORKING
 from farm.domain.span import Span
 from farm.errors import LeaseLost
-from farm.flow import claim, ripple
+from farm.flow import claim, quarantine, ripple
 from farm.flow.ripple import Change
 
 USUAL_BATCH = 8
@@ -57,26 +56,36 @@ def succeed(session: Session, lease: Lease, result: Segment | Output) -> JobStat
 
 
 def _rendered(session: Session, lease: Lease, segment: Segment) -> JobStatus:
-    job, _ = held_job(session, lease)
-    ledger.end_lease(
+    finished = ledger.finish_render(
         session,
-        lease.chunk_id,
-        lease.token,
-        ChunkStatus.SUCCEEDED,
-        segment=to_document(segment),
-        frames_done=segment.frames,
+        lease,
+        to_document(segment),
+        frames=segment.frames,
+        seconds=segment.seconds,
+        preview_key=segment.preview_key,
     )
-    ledger.end_attempt(session, lease.token, "succeeded", seconds=segment.seconds)
-    ledger.add_done(session, job.id, lease.chunk_id, frames=segment.frames, preview_key=segment.preview_key)
-    if job.chunks_done + 1 < job.chunks_total:
-        return job.status
+    if finished is None:
+        raise LeaseLost(f"chunk {lease.chunk_id}: the lease has ended")
+    if finished.is_stopped:
+        job = ledger.lock_job(session, lease.job_id)
+        ripple.settle(session, claim.withdraw(session, job, lease.chunk_id, lease.token))
+        raise LeaseLost(f"chunk {lease.chunk_id}: job {job.status}")
+    status = finished.job_status
+    if finished.is_last:
+        status = _all_rendered(session, ledger.lock_job(session, lease.job_id), finished.queue)
+    if finished.on_trial or finished.failed_by:
+        quarantine.proved(session, finished.worker_id, finished.failed_by)
+    return status
+
+
+def _all_rendered(session: Session, job: JobRecord, queue: str) -> JobStatus:
     if not ledger.has_chunk(session, job.id, Work.FINALIZE):
         ledger.add_chunks(
             session,
             job,
             Work.FINALIZE,
             [Span(0, 0)],
-            queue_for(Work.FINALIZE),
+            queue,
             first=job.chunks_total + 1,
             ids=[new_id("chk")],
         )
@@ -87,12 +96,13 @@ def _rendered(session: Session, lease: Lease, segment: Segment) -> JobStatus:
 
 
 def _finished(session: Session, lease: Lease, output: Output) -> JobStatus:
-    job, _ = held_job(session, lease)
+    job, chunk = held_job(session, lease)
     ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.SUCCEEDED)
     ledger.end_attempt(session, lease.token, "succeeded")
     scores = mean_scores(leases.segments(session, job.id))
     ledger.change_job(session, [job.id], output=to_document(output), scores=scores)
     ripple.settle(session, [Change(job, JobStatus.SUCCEEDED, "the output is stored")])
+    quarantine.proved(session, chunk.worker_id, chunk.failed_by)
     return JobStatus.SUCCEEDED
 
 
@@ -101,6 +111,8 @@ def fail(session: Session, lease: Lease, failure: Failure, dice: float) -> Retry
     job, chunk = held_job(session, lease)
     decision, changes = judge(session, job, chunk, lease.token, failure, dice)
     ripple.settle(session, changes)
+    if failure.reason in BLAMED:
+        quarantine.failed_trial(session, chunk.worker_id, failure)
     return decision
 
 
@@ -111,8 +123,13 @@ def judge(
 
     Returns the decision and what follows for the job, for `ripple.settle`.
     """
-    decision = next_try(failure, ledger.earlier_reasons(session, chunk), dice)
     ended = {"reason": failure.reason, "code": failure.code, "detail": failure.detail}
+    ledger.end_attempt(session, token, "failed", **ended)
+    failed_by = list(chunk.failed_by or ())
+    if failure.reason in BLAMED and chunk.worker_id not in failed_by:
+        failed_by.append(chunk.worker_id)
+    others = fleet.has_other(session, chunk.queue, [*failed_by, chunk.worker_id])
+    decision = next_try(failure, ledger.tries(session, chunk), dice, others=others)
     if isinstance(decision, RetryAfter):
         ledger.end_lease(
             session,
@@ -122,14 +139,20 @@ def judge(
             held=job.status is JobStatus.PAUSED,
             available_at=ledger.seconds_from_now(decision.delay_s),
             batch_frames=_halved(chunk, failure) if decision.halve_batch else chunk.batch_frames,
+            failed_by=failed_by or None,
         )
-        ledger.end_attempt(session, token, "failed", **ended)
+        _wait_again(session, job, chunk, decision.delay_s)
         return decision, []
     ledger.end_lease(session, chunk.id, token, ChunkStatus.FAILED)
-    ledger.end_attempt(session, token, "failed", **ended)
     ripple.ended(session, [job], f"another chunk of the job failed: {decision.code}")
     change = Change(job, JobStatus.FAILED, f"{chunk.work} failed: {failure.reason}", decision.code, decision.detail)
     return decision, [change]
+
+
+def _wait_again(session: Session, job: JobRecord, chunk: ChunkRecord, delay_s: float = 0.0) -> None:
+    # What becomes claimable later is found by the sweep.
+    if delay_s == 0 and job.status is not JobStatus.PAUSED:
+        shares.wake(session, job.tenant_id, [chunk.queue])
 
 
 def _halved(chunk: ChunkRecord, failure: Failure) -> int:
@@ -138,8 +161,9 @@ def _halved(chunk: ChunkRecord, failure: Failure) -> int:
 
 def give_back(session: Session, lease: Lease) -> None:
     """Return the chunk unfinished at a soft shutdown (preempted): claimable at once, no retry spent. LeaseLost too."""
-    job, _ = held_job(session, lease)
+    job, chunk = held_job(session, lease)
     held = job.status is JobStatus.PAUSED
     ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.WAITING, held=held)
     detail = "the worker was shut down and gave the chunk back"
     ledger.end_attempt(session, lease.token, "returned", reason=Reason.PREEMPTED, code="preempted", detail=detail)
+    _wait_again(session, job, chunk)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC
 
 from farm.db import assets as asset_rows
-from farm.db import batches, jobs, leases, ledger
+from farm.db import batches, jobs, leases, ledger, shares
 from farm.db.session import Session
 from farm.domain.asset import AssetStatus
 from farm.domain.batch import BatchSpec
@@ -102,7 +102,7 @@ def _refused_destination(uri: str, limits: InputLimits) -> Rejected | None:
 
 
 def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version) -> str:
-    batch_id = new_id("bat")
+    batch_id, queue = new_id("bat"), queue_for(version.manifest)
     batches.add(
         session,
         id=batch_id,
@@ -146,10 +146,12 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version) 
                 "ordinal": 0,
                 "work": Work.PLAN,
                 "status": ChunkStatus.WAITING,
-                "queue": queue_for(Work.PLAN),
+                "queue": queue,
+                "version_id": version.id,
                 **shared,
             }
         )
     jobs.add(session, job_rows, chunk_rows)
+    shares.wake(session, tenant_id, [queue])
     ledger.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
     return batch_id

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from farm.db import ledger
+from farm.db import leases, ledger, shares
 from farm.db.session import Session
 from farm.domain.chunk import Failure, Reason
 from farm.domain.job import JobStatus
+from farm.domain.placement import QUEUES
 from farm.domain.ripple import WORKING
 from farm.flow import claim, idempotency, ripple, settle
 from farm.flow.ripple import Change
@@ -46,6 +47,7 @@ def sweep(session: Session, dice: float = 0.5, limit: int = 100) -> Swept:
         for change in _lose(session, jobs[job_id], chunk_id, token, dice):
             changes[job_id] = change
     ripple.settle(session, list(changes.values()))
+    shares.tend(session, leases.queues_in_use(session, QUEUES))
     idempotency.forget(session)
     expired = sum(change.status is JobStatus.EXPIRED for change in changes.values())
     return Swept(leases_lost, expired, more=max(len(lost), len(late)) == limit)

@@ -8,6 +8,7 @@ from farm.db import versions
 from farm.db.session import Session
 from farm.domain.audit import Action
 from farm.domain.ids import new_id
+from farm.domain.placement import queue_for
 from farm.domain.tenant import FARM, Actor
 from farm.domain.version import MODEL, Version
 from farm.errors import Rejected
@@ -26,8 +27,13 @@ def register(
 ) -> Version:
     """Make uploaded weights known. The same bundle under the same name is answered with its version again.
 
-    `trained` and `licence` are read from the manifest. Rejected("version_name_taken") when the name has other weights.
+    `trained` and `licence` are read from the manifest. Rejected("version_name_taken") when the name has other weights,
+    "manifest_queue" when the manifest's queue is no name of one.
     """
+    try:
+        queue_for(manifest)
+    except ValueError as error:
+        raise Rejected("manifest_queue", str(error), pointer="/manifest/queue") from None
     version = Version(
         id=new_id("ver"),
         model=model,

@@ -123,7 +123,7 @@ def test_bad_input_fails_at_once_and_cancels_the_rest(fleet: Fleet) -> None:
 
 def test_transient_failures_wait_and_are_spent(fleet: Fleet) -> None:
     batch = fleet.submit()
-    fleet.run("insert into workers (id, host, device, queues, info) values ('w9', 'h', 'cpu', '{render}', '{}')")
+    fleet.run("insert into workers (id, host, device, queues, info) values ('w1', 'h', 'cpu', '{render}', '{}')")
     for spent in range(3):
         assert isinstance(fleet.fail(fleet.lease(Work.PLAN), Reason.TRANSIENT, "storage"), RetryAfter), spent
         assert fleet.claim() is None, "backing off"

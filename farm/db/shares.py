@@ -1,0 +1,64 @@
+"""Tenants' shares of the queues: who may be handed work at all. What each has had is counted by farm_claim itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sqlalchemy import select, text
+
+from farm.db.rows import ShareRow
+from farm.db.session import Session
+
+_CLAIMABLE: Final = """exists (select from chunks c where c.queue = s.queue and c.tenant_id = s.tenant_id
+    and c.status = 'waiting' and not c.held and c.available_at <= now())"""
+# Where nobody is active, all are level with whoever has had the most.
+_LEVEL: Final = """coalesce((select min(x.virtual_time) from shares x where x.queue = s.queue and x.active),
+    (select max(x.virtual_time) from shares x where x.queue = s.queue), 0)"""
+
+_WAKE: Final = text(
+    f"""insert into shares (tenant_id, queue, virtual_time, active)
+    select s.tenant_id, s.queue, {_LEVEL}, true
+    from (select cast(:tenant as text) as tenant_id, cast(:queue as text) as queue) s
+    on conflict (tenant_id, queue) do update
+    set active = true, virtual_time = greatest(shares.virtual_time, excluded.virtual_time) where not shares.active"""
+)
+# Chunks that an older release of the farm has written may have no row at all.
+_MEET: Final = text(
+    f"""insert into shares (tenant_id, queue, virtual_time)
+    select s.tenant_id, s.queue, {_LEVEL}
+    from (select t.id as tenant_id, q as queue from tenants t, unnest(cast(:queues as text[])) q) s
+    where not exists (select from shares x where x.tenant_id = s.tenant_id and x.queue = s.queue) and {_CLAIMABLE}
+    on conflict do nothing"""
+)
+_PUT_ASIDE: Final = text(
+    f"""update shares set active = false from (
+        select s.tenant_id, s.queue from shares s where s.active and not {_CLAIMABLE}
+        order by s.tenant_id, s.queue for no key update skip locked
+    ) s where shares.tenant_id = s.tenant_id and shares.queue = s.queue"""
+)
+_TAKE_UP: Final = text(
+    f"""update shares set active = true, virtual_time = greatest(shares.virtual_time, {_LEVEL}) from (
+        select s.tenant_id, s.queue from shares s where not s.active and {_CLAIMABLE}
+        order by s.tenant_id, s.queue for no key update skip locked
+    ) s where shares.tenant_id = s.tenant_id and shares.queue = s.queue"""
+)
+
+
+def wake(session: Session, tenant_id: str, queues: Iterable[str]) -> None:
+    """A tenant has claimable chunks again. Who was idle starts level with the others: idle time is no credit."""
+    for queue in sorted(set(queues)):
+        is_active = select(ShareRow.active).where(ShareRow.tenant_id == tenant_id, ShareRow.queue == queue)
+        # Looked at first: nobody waits for the lock of a share that is active already.
+        if not session.scalar(is_active):
+            session.execute(_WAKE, {"tenant": tenant_id, "queue": queue})
+
+
+def tend(session: Session, queues: Sequence[str]) -> None:
+    """Make `active` true again: off for tenants with nothing to claim, on for those whose chunks became claimable.
+
+    A chunk that was added at the very moment when its tenant was put aside is seen the next time.
+    """
+    session.execute(_MEET, {"queues": list(queues)})
+    session.execute(_PUT_ASIDE)
+    session.execute(_TAKE_UP)
