@@ -82,8 +82,8 @@ class RenderWork:
 class Rendered:
     """A finished segment: frames written, seconds, scores by name.
 
-    seconds: how long each stage was busy, under its name; what its own thread computed, as `<stage>_cpu`; what the whole
-    process computed, with the threads of codecs and networks, as `cpu`.
+    seconds: how long each stage was busy, under its name; what its own thread computed, as `<stage>_cpu`; what the
+    whole process computed, with the threads of codecs and networks, as `cpu`.
     """
 
     frames: int
