@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from farm.domain.factor import Media
-from farm.domain.job import Phase
+from farm.domain.job import FaceSetting, Phase
 from farm.domain.order import Blob, Order, PlanRecord, Progress
 from farm.domain.span import Span, cut
 from farm.storage import keys
 from farm.storage.blobs import Missing
 from farm.storage.fetch import fetch
+from workers import tracks
 from workers.factors import driver_media
 from workers.heartbeat import Heartbeat
 from workers.patience import patiently
@@ -35,22 +36,30 @@ def plan(
     voice, voice_path = take(spec.voice, "voice")
     driving = driver_media(*spec.all_factors)
     drivers = [take(media, f"driving video {number}") for number, media in enumerate(driving, 1)]
-    reference = take(spec.face.reference, "face reference")[1] if spec.face.reference is not None else None
+    reference = take(spec.face.reference, "face reference") if spec.face.reference is not None else None
     batch_frames = order.batch_frames or shop.batch_frames
+    followed = [(source, tracks.how(spec.face, reference[0] if reference is not None else None))]
+    followed += [(blob, tracks.how(FaceSetting(), None)) for blob, _ in drivers]
+    folders = {scratch / f"tracks{number}": video for number, video in enumerate(followed)}
     work = PlanWork(
         spec,
         source_path,
         voice_path,
         tuple(path for _, path in drivers),
-        reference,
+        reference[1] if reference is not None else None,
         batch_frames,
         shop.limits,
         plan=scratch / "plan.npz",
         speech=scratch / "speech.wav",
+        tracks=tuple(folders),
     )
+    interruptible(lambda: [tracks.bring(folder, *video, shop) for folder, video in folders.items()], beat.abort)
     planned: Planned = shop.engine.run(
         work, deadline_s=PLAN_DEADLINE * shop.deadline_s, on_report=follow(beat), abort=beat.abort
     )
+    for made in planned.tracks:
+        blob, how = folders[made.parent]
+        interruptible(lambda made=made, blob=blob, how=how: tracks.keep(made, blob, how, shop), beat.abort)
     plan_blob = stored(work.plan, keys.plan(lease), shop, beat)
     speech_blob = stored(work.speech, keys.speech(lease), shop, beat)
     record = PlanRecord(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def write(path: Path, plan: PlanFile) -> None:
         "frame_rate": str(plan.frame_rate),
         "voice_rms": plan.voice_rms,
         "batch_frames": plan.batch_frames,
-        "videos": [{"picture": asdict(video.picture), "best_frame": video.best_frame} for video in plan.videos],
+        "videos": [video_meta(video) for video in plan.videos],
     }
     arrays: dict[str, NDArray] = {
         "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
@@ -65,9 +65,7 @@ def write(path: Path, plan: PlanFile) -> None:
         "timeline.pts": np.asarray(timeline.pts, np.int64),
     }
     for number, video in enumerate(plan.videos):
-        prefix = f"video{number}."
-        arrays |= video.index.arrays(f"{prefix}index.")
-        arrays |= {f"{prefix}{name}": getattr(video, name) for name in ("run", "points", "crop_from_frame")}
+        arrays |= video_arrays(video, f"video{number}.")
     # A real file: given a name, numpy would append .npz to it.
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -75,7 +73,7 @@ def write(path: Path, plan: PlanFile) -> None:
 
 def read(path: Path) -> PlanFile:
     """Raises ValueError on a file of another format."""
-    arrays = _mapped(path)
+    arrays = mapped(path)
     meta = json.loads(arrays["meta"].tobytes())
     if meta["format"] != FORMAT:
         raise ValueError(f"plan file of format {meta['format']}, not {FORMAT}")
@@ -85,21 +83,33 @@ def read(path: Path) -> PlanFile:
         meta["end_pts"],
         Fraction(meta["time_base"]),
     )
-    videos = tuple(
-        PlannedVideo(
-            PictureFormat(**one["picture"]),
-            FrameIndex.from_arrays(arrays, f"video{number}.index."),
-            arrays[f"video{number}.run"],
-            arrays[f"video{number}.points"],
-            arrays[f"video{number}.crop_from_frame"],
-            one["best_frame"],
-        )
-        for number, one in enumerate(meta["videos"])
-    )
+    videos = tuple(video(one, arrays, f"video{number}.") for number, one in enumerate(meta["videos"]))
     return PlanFile(timeline, Fraction(meta["frame_rate"]), meta["voice_rms"], meta["batch_frames"], videos)
 
 
-def _mapped(path: Path) -> Mapping[str, NDArray]:
+def video_meta(planned: PlannedVideo) -> dict[str, Any]:
+    """What of a video is no array."""
+    return {"picture": asdict(planned.picture), "best_frame": planned.best_frame}
+
+
+def video_arrays(planned: PlannedVideo, prefix: str) -> dict[str, NDArray]:
+    arrays = planned.index.arrays(f"{prefix}index.")
+    return arrays | {f"{prefix}{name}": getattr(planned, name) for name in ("run", "points", "crop_from_frame")}
+
+
+def video(meta: Mapping[str, Any], arrays: Mapping[str, NDArray], prefix: str) -> PlannedVideo:
+    """The inverse of the two above."""
+    return PlannedVideo(
+        PictureFormat(**meta["picture"]),
+        FrameIndex.from_arrays(arrays, f"{prefix}index."),
+        arrays[f"{prefix}run"],
+        arrays[f"{prefix}points"],
+        arrays[f"{prefix}crop_from_frame"],
+        meta["best_frame"],
+    )
+
+
+def mapped(path: Path) -> Mapping[str, NDArray]:
     """Every array of an unpacked npz, mapped from the file."""
     arrays: dict[str, NDArray] = {}
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:

@@ -74,10 +74,15 @@ class Studio:
             self._nets = FaceNets(self._device)
         return self._nets
 
+    def close(self) -> None:
+        """End what was started beside this process."""
+        if self._box is not None:
+            self._box.close()
+            self._box = None
+
     def _sandbox(self, limits: MediaLimits) -> Sandbox:
         if self._box is None or self._box_limits != limits:
-            if self._box is not None:
-                self._box.close()
+            self.close()
             self._box, self._box_limits = Sandbox(limits), limits
         return self._box
 

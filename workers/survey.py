@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -19,24 +20,26 @@ from farm.errors import Rejected
 from farm.face import likeness
 from farm.face.align import crop_from_frame, steady_points
 from farm.face.nets import FaceNets
-from farm.face.track import Tracker
+from farm.face.track import Looked, Tracker
 from farm.media import audio, mel
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import FrameIndex
 from farm.media.sandbox import Sandbox
-from workers import plan_file
+from workers import plan_file, track_file, tracks
 from workers.reasons import about
+from workers.stages import Line
 from workers.still import STILL_RATE, still_index
 from workers.work import Check, Planned, PlanWork, Report
 
-SCAN_FRAMES: Final = 8
-"""Frames handed to the tracker at once."""
+SCAN_FRAMES: Final = 4
+"""Frames handed on at once: few, for windows of frames wait at every stage."""
 
 
 def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: Report, check: Check) -> Planned:
     """Raises Rejected for every fault of the inputs; the detail says which file.
 
-    Every file is read in `box` from its first byte to its last: what is rendered later has been read there before.
+    Every file is read in `box`, a video as far as it is used: what is rendered later has been read there before, for
+    this job or for the one that the track was made for.
     """
     seconds = {"probing": 0.0, "tracking": 0.0}
     report(Progress(Phase.PROBING))
@@ -52,13 +55,15 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: R
         with about("voice"):
             voice_facts, audio_facts = box.speech(work.voice, work.speech)
             _check_voice(audio_facts)
+        drivers_facts: list[VideoFacts | None] = []
         for number, driver in enumerate(work.drivers):
             check()
             with about(f"driving video {number + 1}"):
-                box.probe(driver)
+                drivers_facts.append(box.probe(driver).video)
         loudness = mel.rms(_pieces(work.speech))
     with _timed(seconds, "tracking"):
         follow = _Follower(nets(), box, report, check)
+        voice_s = audio_facts.duration_s
         box.while_waiting = check
         reference = None
         if work.spec.face.choice is FaceChoice.REFERENCE and work.reference is not None:
@@ -68,11 +73,18 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: R
             if work.spec.kind is Kind.ANIMATE:
                 source, facts, found = follow.still(work.source, source_facts, work.spec.face, reference)
             else:
-                source, facts, found = follow.video(work.source, source_facts, work.spec.face, reference)
+                shown_s = tracks.needed_s(work.spec, voice_s, source_facts.video) if source_facts.video else None
+                followed = follow.video(
+                    work.source, source_facts.video, shown_s, work.tracks[0], work.spec.face, reference
+                )
+                source, found = followed.video, followed.faces_found
+                # Of a video that is not followed to its end, probing knows how long it is.
+                facts = source_facts.video if follow.is_partial else followed.facts
         videos = [source]
-        for number, driver in enumerate(work.drivers):
-            with about(f"driving video {number + 1}"):
-                videos.append(follow.video(driver, None, FaceSetting(), None)[0])
+        driven_s = tracks.driven_s(work.spec, voice_s, source_facts.video)
+        for number, (driver, its) in enumerate(zip(work.drivers, drivers_facts, strict=True), 1):
+            with about(f"driving video {number}"):
+                videos.append(follow.video(driver, its, driven_s, work.tracks[number], FaceSetting(), None).video)
     if work.spec.kind is Kind.ANIMATE:
         shown = timeline.steady(STILL_RATE, audio_facts.duration_s)
         rate = STILL_RATE
@@ -89,6 +101,7 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: R
         frames_total=len(shown),
         faces_found=found,
         seconds=seconds,
+        tracks=tuple(follow.made),
     )
 
 
@@ -100,6 +113,9 @@ class _Follower:
         self._box = box
         self._report = report
         self._check = check
+        self.made: list[Path] = []
+        self.is_partial = False
+        """Whether the last video was not followed to its end."""
 
     def still(
         self, path: Path, facts: MediaFacts, choice: FaceSetting, reference: likeness.Likeness | None
@@ -107,41 +123,78 @@ class _Follower:
         frame, picture = self._box.image(path)
         tracker = Tracker(self.nets, picture, choice, reference)
         tracker.add([frame])
-        planned, found = _planned(tracker, picture, still_index())
-        return planned, facts.video, found
+        planned = _planned(tracker, picture, still_index())
+        return planned, facts.video, int((planned.run >= 0).sum())
 
     def video(
-        self, path: Path, facts: MediaFacts | None, choice: FaceSetting, reference: likeness.Likeness | None
-    ) -> tuple[plan_file.PlannedVideo, VideoFacts, int]:
-        scan = self._box.scan(path)
+        self,
+        path: Path,
+        facts: VideoFacts | None,
+        wanted_s: Fraction | None,
+        folder: Path,
+        choice: FaceSetting,
+        reference: likeness.Likeness | None,
+    ) -> track_file.Followed:
+        """wanted_s: how much of it is used, None for all. folder: of the tracks made before; a new one is put there."""
+        reach = None if facts is None else tracks.reach_s(wanted_s, facts)
+        self.is_partial = reach is not None
+        kept = folder / f"{tracks.name(reach)}.npz"
+        found = track_file.read(kept)
+        if found is not None:
+            return found
+        followed = self._followed(path, facts, reach, choice, reference)
+        track_file.write(kept, followed)
+        self.made.append(kept)
+        return followed
+
+    def _followed(
+        self,
+        path: Path,
+        facts: VideoFacts | None,
+        reach: int | None,
+        choice: FaceSetting,
+        reference: likeness.Likeness | None,
+    ) -> track_file.Followed:
+        scan = self._box.scan(path, None if reach is None else Fraction(reach))
         tracker = Tracker(self.nets, scan.picture, choice, reference)
-        expected = facts.video.frames if facts is not None and facts.video is not None else 0
-        window: list[Frame] = []
-        done = 0
-        started = time.monotonic()
-        for frame in scan:
-            window.append(frame)
-            if len(window) < SCAN_FRAMES:
-                continue
-            tracker.add(window)
-            done += len(window)
-            window.clear()
+        expected = 0 if facts is None else facts.frames if reach is None else round(reach * facts.frame_rate)
+
+        def read(_: Iterator[object]) -> Iterator[list[Frame]]:
+            window: list[Frame] = []
+            for frame in scan:
+                window.append(frame)
+                if len(window) == SCAN_FRAMES:
+                    yield window
+                    window = []
+            if window:
+                yield window
+
+        def look(windows: Iterator[list[Frame]]) -> Iterator[Looked]:
+            for window in windows:
+                yield from tracker.look(window)
+            yield from tracker.look([], is_last=True)
+
+        def follow(found: Iterator[Looked]) -> Iterator[int]:
+            for looked in found:
+                tracker.follow(looked)
+                yield len(looked.shot)
+
+        done, started = 0, time.monotonic()
+        for count in Line([("read", read), ("look", look), ("follow", follow)], depth=1):
             self._check()
+            done += count
             rate = done / max(time.monotonic() - started, 1e-9)
             self._report(Progress(Phase.TRACKING, done, max(expected, done), rate))
-        if window:
-            tracker.add(window)
-        planned, found = _planned(tracker, scan.picture, scan.index)
-        return planned, scan.facts, found
+        planned = _planned(tracker, scan.picture, scan.index)
+        return track_file.Followed(planned, scan.facts)
 
 
-def _planned(tracker: Tracker, picture: PictureFormat, index: FrameIndex) -> tuple[plan_file.PlannedVideo, int]:
+def _planned(tracker: Tracker, picture: PictureFormat, index: FrameIndex) -> plan_file.PlannedVideo:
     track = tracker.finish()
     rate = float(index.frame_rate)
     transforms = crop_from_frame(track.anchors, track.run, rate)
     points = steady_points(track.points, track.run, transforms, rate)
-    planned = plan_file.PlannedVideo(picture, index, track.run, points, transforms, track.best_frame)
-    return planned, int(track.found.sum())
+    return plan_file.PlannedVideo(picture, index, track.run, points, transforms, track.best_frame)
 
 
 def _check_voice(facts: AudioFacts) -> None:

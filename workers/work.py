@@ -28,6 +28,8 @@ class PlanWork:
 
     drivers: one file for each of `farm.domain.factor` drivers, in order, each distinct media once. reference: the
     picture that says which face, where the job has one. limits: what reading refuses (settings' InputSettings).
+    tracks: a folder for the source and one for each driver, with the tracks made of it before, each under its
+    `workers.tracks.name`.npz; a track that is made now is put there.
     """
 
     spec: JobSpec
@@ -39,17 +41,19 @@ class PlanWork:
     limits: MediaLimits
     plan: Path
     speech: Path
+    tracks: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning found. `seconds` by phase."""
+    """What planning found. `seconds` by phase. tracks: the tracks that were made and not found."""
 
     source_facts: MediaFacts
     voice_facts: MediaFacts
     frames_total: int
     faces_found: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    tracks: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,16 @@ class Finder:
         self._thorough = thorough
         self._last: list[Face] = []
 
-    def find(self, pictures: FramePictures, shot: Sequence[int], last_shot: int) -> list[list[Face]]:
-        """Faces of WINDOW frames or fewer, that follow those of the call before. `shot` of each, and of the last."""
+    def find(
+        self,
+        pictures: FramePictures,
+        shot: Sequence[int],
+        last_shot: int,
+        detections: Sequence[Sequence[Detection]],
+    ) -> list[list[Face]]:
+        """Faces of WINDOW frames or fewer, that follow those of the call before, from what `detect` found in them.
+        `shot` of each, and of the last."""
         count = len(pictures)
-        detections = self._detect(pictures, shot)
         index = [t for t, found in enumerate(detections) for _ in found]
         squares = squares_of([face for found in detections for face in found])
         faces = self._faces(landmarks(self._nets, pictures, index, squares), [0] * len(index))
@@ -69,7 +75,8 @@ class Finder:
         self._last = by_frame[-1]
         return by_frame
 
-    def _detect(self, pictures: FramePictures, shot: Sequence[int]) -> list[list[Detection]]:
+    def detect(self, pictures: FramePictures, shot: Sequence[int]) -> list[list[Detection]]:
+        """Where faces are in each of WINDOW frames or fewer; knows nothing of other windows."""
         count, width, height = len(pictures), pictures.width, pictures.height
         longest = max(width, height)
         window = whole(width, height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from farm.domain.job import FaceChoice, FaceSetting
 from farm.errors import Rejected
 from farm.face import points as layout
 from farm.face import runs
-from farm.face.detect import whole
+from farm.face.detect import Detection, whole
 from farm.face.finder import WINDOW, Face, Finder
 from farm.face.likeness import MAYBE, Likeness
 from farm.face.nets import FaceNets
@@ -41,6 +41,17 @@ class Track:
     yaw_deg: NDArray[np.float32]  # T, positive: the face looks to the picture's right
     best_frame: int  # most frontal, sharp, open-eyed: the appearance source
     faces_seen: int  # how many different faces the video has
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Consecutive frames from number `first` on: the shot of each and of the frame before, the faces found in each."""
+
+    first: int
+    pictures: FramePictures
+    shot: Sequence[int]
+    last_shot: int
+    found: Sequence[Sequence[Detection]]
 
 
 class Tracker:
@@ -75,22 +86,29 @@ class Tracker:
 
     def add(self, frames: Sequence[Frame]) -> None:
         """Frames that follow those added before; their own `index` is not looked at."""
+        for looked in self.look(frames):
+            self.follow(looked)
+
+    def look(self, frames: Sequence[Frame], *, is_last: bool = False) -> Iterator[Looked]:
+        """The first half of `add`, for a thread of its own: what it yields is to be handed to `follow`, in order.
+
+        is_last: no frames follow, so that none are kept back to be looked at together with the next ones.
+        """
         self._waiting += frames
-        while len(self._waiting) >= WINDOW:
-            self._look(self._waiting[:WINDOW])
-            self._waiting = self._waiting[WINDOW:]
+        while len(self._waiting) >= WINDOW or (is_last and self._waiting):
+            window, self._waiting = self._waiting[:WINDOW], self._waiting[WINDOW:]
+            yield self._look(window)
 
     def finish(self) -> Track:
         """Rejected: no_face, face_frame_missing, face_point_missed, reference_not_matched."""
-        if self._waiting:
-            self._look(self._waiting)
-            self._waiting = []
+        for looked in self.look([], is_last=True):
+            self.follow(looked)
         try:
             return self._track()
         finally:
             self._rows.close()
 
-    def _look(self, frames: Sequence[Frame]) -> None:
+    def _look(self, frames: Sequence[Frame]) -> Looked:
         pictures = FramePictures(frames, self._picture, self._nets.device)
         first = len(self._shot)
         window = np.repeat(whole(pictures.width, pictures.height), len(frames), 0)
@@ -98,7 +116,12 @@ class Tracker:
         last_shot = self._shot[-1] if self._shot else -1
         shot = [self._shots.step(thumb) for thumb in thumbs]
         self._shot.extend(shot)
-        for t, faces in enumerate(self._finder.find(pictures, shot, last_shot)):
+        return Looked(first, pictures, shot, last_shot, self._finder.detect(pictures, shot))
+
+    def follow(self, looked: Looked) -> None:
+        """The second half of `add`."""
+        first, shot = looked.first, looked.shot
+        for t, faces in enumerate(self._finder.find(looked.pictures, shot, looked.last_shot, looked.found)):
             seen = [Seen(face.box, face.likeness, self._keep(face), self._weight(face)) for face in faces]
             self._linker.step(first + t, shot[t], seen)
             if self._choice.choice is FaceChoice.POINT and abs(first + t - self._choice.frame) <= 2:

@@ -21,6 +21,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +90,10 @@ def _cell(ask: dict[str, Any], connected: socket.socket) -> None:
         os.chdir(folder)
         if ask["confined"]:
             confine.confine(_fence(path, folder, limits, cpu_s))
-        for kind, *parts in ANSWERS[ask["what"]](path, folder, limits, _renewal(cpu_s)):
+        answer = ANSWERS[ask["what"]]
+        if "until_s" in ask:
+            answer = partial(_scan, until_s=Fraction(ask["until_s"]))
+        for kind, *parts in answer(path, folder, limits, _renewal(cpu_s)):
             channel.send(kind, *parts)
         channel.send(b".")
     except Rejected as error:
@@ -141,8 +146,8 @@ def _speech(path: Path, folder: Path, limits: MediaLimits, renew: Renew) -> Answ
     yield _document(b"S", audio.speech(path, folder / "speech.wav", limits))
 
 
-def _scan(path: Path, folder: Path, limits: MediaLimits, renew: Renew) -> Answer:
-    scan = decode.scan(path, limits.max_pixels)
+def _scan(path: Path, folder: Path, limits: MediaLimits, renew: Renew, until_s: Fraction | None = None) -> Answer:
+    scan = decode.scan(path, limits.max_pixels, until_s)
     yield b"P", json.dumps(asdict(scan.picture)).encode()
     for frame in scan:
         probe.check_frames(frame.index + 1, limits)

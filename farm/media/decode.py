@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from farm.media.source import Source
 from farm.media.video_facts import video_facts
 
 THREADS: Final = max(1, min(8, os.cpu_count() or 1))
+ASK_EVERY: Final = 64  # frames from one look at the index to the next, where a scan is to end early
 LEAD_IN: Final = 600  # frames looked at after a seek before it is taken to have missed its key frame
 
 
@@ -29,11 +31,15 @@ class Scan:
 
     `for frame in scan: ...` then `scan.index`, `scan.facts`. `scan.picture` is known from the start. `frame.pts` are
     the stream's own, shifted to start at 0; those of the index may differ (see FrameIndex).
+
+    until_s: stop behind the first frame that begins there or later; then index and facts are those of the frames so
+    far, which last until_s or longer.
     """
 
     picture: PictureFormat
 
-    def __init__(self, path: Path, max_pixels: int | None = None) -> None:
+    def __init__(self, path: Path, max_pixels: int | None = None, until_s: Fraction | None = None) -> None:
+        self._until_s = until_s
         self._source = _open(path, max_pixels)
         with source.damage("the video"):
             self._decoded = pictures(self._source)
@@ -46,6 +52,7 @@ class Scan:
         self._reading = reading(self._source, first)
         self.picture = self._reading.picture
         self._index: FrameIndex | None = None
+        self._asked = 0
 
     def __iter__(self) -> Iterator[Frame]:
         for seen, decoded in self._seen():
@@ -71,6 +78,8 @@ class Scan:
                 seen.append(Seen(decoded.pts, decoded.dts, decoded.duration, decoded.key_frame, check))
                 at = decoded.pts
                 yield (len(seen) - 1, (at if at is not None else zero) - zero), decoded
+                if self._is_enough(seen, None if at is None else at - zero):
+                    break
                 decoded = next(self._decoded, None)
             stream = self._source.video
             assert stream is not None
@@ -78,6 +87,19 @@ class Scan:
             self._facts = video_facts(stream, self._example, self._reading, self._index)
         finally:
             self._source.container.close()
+
+    def _is_enough(self, seen: list[Seen], at: int | None) -> bool:
+        """Whether the index of the frames so far reaches `until_s`. It knows better than a single timestamp, and is
+        asked now and then only, for making it takes time."""
+        stream = self._source.video
+        assert stream is not None
+        time_base = source.time_base(stream)
+        if self._until_s is None or at is None or at * time_base < self._until_s:
+            return False
+        self._asked += 1
+        return self._asked % ASK_EVERY == 1 and index.build(seen, time_base, stream.guessed_rate).duration_s >= (
+            self._until_s
+        )
 
     @property
     def index(self) -> FrameIndex:
@@ -188,9 +210,9 @@ class Video:
         self.close()
 
 
-def scan(path: Path, max_pixels: int | None = None) -> Scan:
+def scan(path: Path, max_pixels: int | None = None, until_s: Fraction | None = None) -> Scan:
     """Start decoding a video. Rejected: those of `probe`, media_no_video (also for a still picture)."""
-    return Scan(path, max_pixels)
+    return Scan(path, max_pixels, until_s)
 
 
 def open_video(path: Path, index: FrameIndex) -> Video:

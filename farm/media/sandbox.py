@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,8 +111,9 @@ class Sandbox:
             (cell.folder / "speech.wav").replace(dest_wav)
             return facts, spoken
 
-    def scan(self, path: Path) -> Scan:
-        return Scan(self._ask("scan", path), self._limits)
+    def scan(self, path: Path, until_s: Fraction | None = None) -> Scan:
+        more = {} if until_s is None else {"until_s": str(until_s)}
+        return Scan(self._ask("scan", path, more=more), self._limits)
 
     def image(self, path: Path) -> tuple[Frame, PictureFormat]:
         with self._ask("image", path) as cell:
@@ -139,7 +141,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, what: str, path: Path, near: Path | None = None) -> _Cell:
+    def _ask(self, what: str, path: Path, near: Path | None = None, more: Mapping[str, str] | None = None) -> _Cell:
         if not path.exists():
             raise FileNotFoundError(path)
         if self._cell is not None and self._cell.is_open:
@@ -157,6 +159,7 @@ class Sandbox:
             "folder": folder.name,
             "limits": to_document(self._limits),
             "confined": self._confined,
+            **(more or {}),
         }
         self._cell = _Cell(control, ours, folder, self)
         try:

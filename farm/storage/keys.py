@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from farm.domain.chunk import Lease
+from farm.domain.order import Blob
 from farm.errors import Rejected
 
 
@@ -21,6 +22,16 @@ def upload_settled(asset_id: str, token: str) -> str:
 def input(sha256: str) -> str:
     """A user's file, by content: the same bytes are kept once."""
     return f"inputs/{sha256[:2]}/{sha256}"
+
+
+def tracks(video: Blob, how: str) -> str:
+    """Prefix of the tracks of a video's faces, followed in the way `how`."""
+    return f"tracks/{video.sha256[:2]}/{video.sha256}/{how}/"
+
+
+def track(video: Blob, how: str, name: str, sha256: str) -> str:
+    """One of them; sha256 is that of the track itself."""
+    return f"{tracks(video, how)}{name}-{sha256}.npz"
 
 
 def attempt(lease: Lease) -> str:

@@ -283,7 +283,9 @@ def planned_job(clip: Clip, folder: Path, studio: Studio) -> tuple[plan_file.Pla
         limits,
         folder / "plan.npz",
         folder / "speech.wav",
+        (folder / "tracks",),
     )
+    work.tracks[0].mkdir()
     planned = studio(work, lambda report: None, lambda: None)
     assert isinstance(planned, Planned)
     return plan_file.read(work.plan), planned, work

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from farm.nets.bundle import manifest_sha256, seeded
@@ -18,5 +20,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> BundleFolder:
 
 
 @pytest.fixture(scope="session")
-def studio() -> Studio:
-    return Studio(Setup("cpu", threads=1))
+def studio() -> Iterator[Studio]:
+    studio = Studio(Setup("cpu", threads=1))
+    yield studio
+    studio.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -22,8 +23,9 @@ from farm.domain.batch import BatchSpec
 from farm.domain.chunk import ChunkStatus, Reason, Work
 from farm.domain.factor import Media
 from farm.domain.ids import new_id
-from farm.domain.job import JobSpec, JobStatus, Kind, SyncMode
+from farm.domain.job import FaceSetting, JobSpec, JobStatus, Kind, SyncMode
 from farm.domain.limits import InputLimits
+from farm.domain.order import Blob
 from farm.domain.tenant import Actor
 from farm.flow import control, submit, versions
 from farm.media import decode
@@ -31,6 +33,7 @@ from farm.storage import keys
 from farm.storage.blobs import BlobStore
 from tests import media_files
 from tests.small_farm import Fleet
+from workers import tracks
 from workers.work import BundleFolder
 
 MATERIAL = Path(farm.cli.__path__[0]) / "demo_material"
@@ -134,23 +137,28 @@ def test_a_batch_goes_through(
         fleet,
         material,
         item(material, "dub", "actor.mp4"),
+        item(material, "in other words", "actor.mp4", "long.wav"),
         item(material, "still", "portrait.png"),
         item(material, "nobody", "nobody.mp4"),
         item(material, "gone", "missing.mp4"),
     )
     log = tmp_path / "log"
     with running(environment, log), running(environment, log, "--control", "--beat"):
-        until(lambda: fleet.batch(batch).counts.succeeded + fleet.batch(batch).counts.failed == 4, log)
+        until(lambda: fleet.batch(batch).counts.succeeded + fleet.batch(batch).counts.failed == 5, log)
     jobs = {job.custom_id: job for job in fleet.jobs(batch)}
     assert {name: job.status for name, job in jobs.items()} == {
         "dub": JobStatus.SUCCEEDED,
+        "in other words": JobStatus.SUCCEEDED,
         "still": JobStatus.SUCCEEDED,
         "nobody": JobStatus.FAILED,
         "gone": JobStatus.FAILED,
     }, [(job.custom_id, job.error_code, job.error_detail) for job in jobs.values()]
     lines = [line for line in log.read_text(errors="replace").splitlines() if "chunk settled" in line]
-    assert len(lines) >= 2 * 4 + 2
+    assert len(lines) >= 3 * 4 + 2
     assert all(f"job={jobs[name].id}" in "".join(lines) for name in jobs)
+    # Both dubs rest on one track of the face.
+    actor = Blob("", 0, hashlib.sha256((material / "actor.mp4").read_bytes()).hexdigest())
+    assert len(list(store.list(keys.tracks(actor, tracks.how(FaceSetting(), None))))) == 1
     assert jobs["nobody"].error_code == "no_face"
     assert jobs["gone"].error_code == "uri_not_found"
     with fleet.database.transaction() as session:
