@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check real exactness memory outside clean
+.PHONY: demo test check real exactness memory fuzz-media outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -32,6 +32,9 @@ exactness: $(VENV)/.dev ## every frame is the same bits at chunk sizes 1, 7, 50,
 
 memory: $(VENV)/.dev ## peak memory of 1 and 10 minutes, and what a 4 h source's last chunk reads: tables (an hour)
 	$(BIN)/python -m tests.proofs.memory
+
+fuzz-media: $(VENV)/.dev ## 2,000 mutated media files through the sandboxed door, and what became of them (five minutes)
+	$(BIN)/python -m tests.proofs.media_fuzz
 
 outside: $(VENV)/.dev ## the same suite on Debian's postgresql and redis-server and an S3 server
 	$(BIN)/python infra/outside.py $(BIN)/python -m pytest

@@ -268,8 +268,8 @@ def pictures(opened: Source) -> Iterator[VideoFrame]:
             try:
                 yield from packet.decode()
             except FFmpegError as error:
-                if isinstance(error, OSError | MemoryError):
+                if source.is_ours(error):
                     raise
     except FFmpegError as error:
-        if isinstance(error, OSError | MemoryError):
+        if source.is_ours(error):
             raise

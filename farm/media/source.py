@@ -50,13 +50,18 @@ class Source:
     audio: AudioStream | None
 
 
+def is_ours(error: FFmpegError) -> bool:
+    """Whether it is this machine that fails, and not the content: libav says EIO and EPERM of damaged streams too."""
+    return isinstance(error, MemoryError | FileNotFoundError | BlockingIOError)
+
+
 @contextmanager
 def damage(what: str) -> Iterator[None]:
-    """Turn libav's complaints about the content into Rejected media_damaged; missing files and memory stay loud."""
+    """Turn libav's complaints about the content into Rejected media_damaged; what is ours stays loud."""
     try:
         yield
     except FFmpegError as error:
-        if isinstance(error, OSError | MemoryError):
+        if is_ours(error):
             raise
         raise Rejected("media_damaged", f"{what} cannot be read: {error.strerror}") from error
 
@@ -91,7 +96,9 @@ def _open(path: Path, kind: Kind, max_pixels: int | None = None) -> InputContain
         options["enable_drefs"] = "0"
     if max_pixels:
         options["max_pixels"] = str(max_pixels)
-    return av.open(f"file:{path.resolve()}", format=kind.demuxer, options=options, timeout=OPEN_S)
+    # Titles and the like are in any encoding.
+    where = f"file:{path.resolve()}"
+    return av.open(where, format=kind.demuxer, options=options, timeout=OPEN_S, metadata_errors="replace")
 
 
 def _chosen(path: Path, kind: Kind, container: InputContainer) -> Source:
@@ -133,7 +140,7 @@ def packets(container: InputContainer, *streams: VideoStream | AudioStream) -> I
             if packet.size and not packet.is_discard:
                 yield packet
     except FFmpegError as error:
-        if isinstance(error, OSError | MemoryError):
+        if is_ours(error):
             raise
 
 

@@ -121,7 +121,7 @@ def prove(
     studio: Studio, name: str, options: Mapping[str, Any], frames: int, batch: int, folder: Path
 ) -> Iterator[Row]:
     """A row for the whole and one for each chunk size; `different` counts frames unlike the whole's."""
-    size = {"width": 192, "height": 108} | dict(options)
+    size: dict[str, Any] = {"width": 192, "height": 108} | dict(options)
     source = media_files.video(folder / "source.mp4", frames=frames, picture=media_files.actor_of, **size)
     job = planned(studio, folder, source, voice(folder, frames / 12), batch, shipped())
     total = len(plan_file.read(job.work.plan).timeline)

@@ -2,7 +2,8 @@
 
 `lengths`: 1 and 10 minutes of 720p, each planned and then rendered (all of it with --whole, else the last minute as one
 chunk), by a fresh engine. `long`: a four-hour source at one frame a second is planned and its last chunk rendered, and
-the bytes that the child reads for that are counted. `python -m tests.proofs.memory [lengths|long] [--rate N] [--whole]`.
+the bytes that the child reads for that are counted.
+`python -m tests.proofs.memory [lengths|long] [--rate N] [--whole]`.
 
 Peaks are the kernel's (VmHWM), of the child and of the sandbox's reader below it, reset before each step.
 """
@@ -174,9 +175,8 @@ def four_hours(folder: Path, seconds: int) -> bool:
     started = time.monotonic()
     planned, child_mb, reader_mb, read = watched(work)
     total = planned.frames_total
-    print(
-        f"{'plan':<22}{total:>8}{child_mb:>11.0f}{reader_mb:>12.0f}{read / 1e6:>10.1f}{time.monotonic() - started:>9.0f}"
-    )
+    took = time.monotonic() - started
+    print(f"{'plan':<22}{total:>8}{child_mb:>11.0f}{reader_mb:>12.0f}{read / 1e6:>10.1f}{took:>9.0f}", flush=True)
     watched.engine.close()
     watched = Watched()
     good = total == seconds
