@@ -12,7 +12,7 @@ from api.app import create_app
 from farm import log, queue
 from farm.db.session import connect
 from farm.domain.limits import InputLimits
-from farm.settings import ApiSettings, FarmSettings, InputSettings
+from farm.settings import ApiSettings, FarmSettings, InputSettings, WebhookSettings
 from farm.storage.blobs import open_store
 
 
@@ -44,7 +44,7 @@ def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
 
 def main() -> None:
     log.setup("api")
-    farm, inputs, api = FarmSettings(), InputSettings(), ApiSettings()
+    farm, inputs, api, webhooks = FarmSettings(), InputSettings(), ApiSettings(), WebhookSettings()
     database = connect(farm.database_url)
     store = open_store(farm.storage_url, farm.storage_endpoint_url)
     celery = queue.celery_app(farm.broker_url)
@@ -57,6 +57,7 @@ def main() -> None:
         lambda: queue.ping(farm.broker_url),
         public_url=api.public_url,
         stopping=stopping,
+        webhook_limits=InputLimits(schemes=webhooks.schemes, private_hosts=webhooks.private_hosts),
     )
     Server(config(app, api.host, api.port), stopping).run()
     database.close()

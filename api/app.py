@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 
 from api import errors, openapi
 from api.deps import Farm
 from api.gate import BODY_LIMIT, Gate
-from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service
+from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service, webhooks
 from api.waker import Waker
 from farm import __version__
 from farm.db.session import Database
@@ -29,6 +30,7 @@ def create_app(
     public_url: str | None = None,
     body_limit: int = BODY_LIMIT,
     stopping: threading.Event | None = None,
+    webhook_limits: InputLimits | None = None,
 ) -> FastAPI:
     """The API over these handles, which stay the caller's to close.
 
@@ -37,6 +39,8 @@ def create_app(
     """
     waker = Waker(database, send)
     farm = Farm(database, store, limits, waker.wake, broker_check, public_url, stopping or threading.Event())
+    if webhook_limits is not None:
+        farm = replace(farm, webhook_limits=webhook_limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +58,7 @@ def create_app(
     )
     app.state.farm = farm
     errors.install(app)
-    for module in (batches, jobs, assets, models, fleet, keys, audit, service):
+    for module in (batches, jobs, assets, models, fleet, keys, audit, webhooks, service):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, body_limit=body_limit)

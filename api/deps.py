@@ -28,7 +28,8 @@ KEY_LENGTH: Final = 255
 @dataclass(frozen=True)
 class Farm:
     """Handles of one API process. `wake` asks for wake-ups after a commit and returns at once; `broker_check` raises
-    Transient; `stopping` is set when the process is to end, so that event streams end too."""
+    Transient; `stopping` is set when the process is to end, so that event streams end too. `webhook_limits`:
+    where webhooks may go."""
 
     database: Database
     store: BlobStore
@@ -37,6 +38,7 @@ class Farm:
     broker_check: Callable[[], None]
     public_url: str | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
+    webhook_limits: InputLimits = field(default_factory=lambda: InputLimits(schemes=("https",)))
 
     def transaction(self) -> AbstractContextManager[Session]:
         return self.database.transaction()

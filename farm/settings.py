@@ -54,6 +54,19 @@ class ApiSettings(BaseSettings):
     """What clients see in links; None means the request's own base url."""
 
 
+class WebhookSettings(BaseSettings):
+    """Where webhooks may go and how long a receiver may take; API and control worker read it."""
+
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_WEBHOOK_", extra="ignore")
+
+    schemes: tuple[str, ...] = ("https",)
+    private_hosts: tuple[str, ...] = ()
+    """Hosts (or host:port) that may resolve to private or loopback addresses."""
+    timeout_s: float = 15.0
+    lease_s: float = 60.0
+    """A message whose result is not recorded by then is sent again; well above timeout_s."""
+
+
 class WorkerSettings(BaseSettings):
     """One render worker: one device, one spawned child."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from farm import log
-from farm.settings import FarmSettings, InputSettings, WorkerSettings
+from farm.settings import FarmSettings, InputSettings, WebhookSettings, WorkerSettings
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     from workers import app
 
     if arguments.control:
-        app.run_control_worker(farm, with_beat=arguments.beat)
+        app.run_control_worker(farm, WebhookSettings(), with_beat=arguments.beat)
     elif arguments.beat:
         app.run_beat(farm)
     else:

@@ -16,17 +16,18 @@ from celery.beat import EmbeddedService
 from celery.exceptions import SecurityWarning
 
 from farm import log, queue
-from farm.db.session import connect
+from farm.db.session import Database, connect
 from farm.domain.ids import new_id
 from farm.domain.limits import InputLimits
 from farm.flow.workers import WorkerFacts
-from farm.settings import FarmSettings, InputSettings, WorkerSettings
+from farm.settings import FarmSettings, InputSettings, WebhookSettings, WorkerSettings
 from farm.storage.blobs import open_store
 from workers import tasks
 from workers.canary import Canary
 from workers.engine import Engine, Limits
 from workers.inputs import Inputs
 from workers.plan import PLAN_DEADLINE
+from workers.relay import Relay
 from workers.studio_setup import Setup, studio
 from workers.worker import Terms, Worker
 from workers.workshop import Workshop
@@ -124,8 +125,9 @@ def run_render_worker(farm: FarmSettings, inputs: InputSettings, settings: Worke
         worker.leave()
 
 
-def run_control_worker(farm: FarmSettings, *, with_beat: bool) -> None:
-    """The consumer of ticks; `with_beat` also sends them, from a thread that keeps no schedule file."""
+def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_beat: bool) -> None:
+    """The consumer of ticks and the sender of webhooks; `with_beat` also sends the ticks, from a thread that keeps no
+    schedule file."""
     app = queue.celery_app(farm.broker_url)
 
     def waiting() -> int:
@@ -133,7 +135,10 @@ def run_control_worker(farm: FarmSettings, *, with_beat: bool) -> None:
 
     # A tick that hangs is as bad as none, so that nobody is ever busy here.
     canary = Canary(waiting, lambda: False, CONTROL_CANARY_S, lambda: os._exit(DEAF), expects_messages=with_beat)
-    tasks.add_tick(app, connect(farm.database_url), canary.heard)
+    database = connect(farm.database_url)
+    tasks.add_tick(app, database, canary.heard)
+    relay = webhook_relay(database, webhooks)
+    relay.start()
     beat = beat_service(app) if with_beat else None
     if beat is not None:
         beat.start()
@@ -144,6 +149,12 @@ def run_control_worker(farm: FarmSettings, *, with_beat: bool) -> None:
         canary.stop()
         if beat is not None:
             beat.stop()
+        relay.stop()
+
+
+def webhook_relay(database: Database, settings: WebhookSettings) -> Relay:
+    limits = InputLimits(schemes=settings.schemes, private_hosts=settings.private_hosts)
+    return Relay(database, limits, timeout_s=settings.timeout_s, lease_s=settings.lease_s)
 
 
 def run_beat(farm: FarmSettings) -> None:

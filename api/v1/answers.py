@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from farm.domain import public
 from farm.domain.asset import Asset
-from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
-from farm.domain.order import Output
 from farm.domain.version import Version
 from farm.domain.views import BatchView, ChunkView, JobView, QueueView, ResultLine, WorkerView
 from farm.flow.estimate import Estimate
@@ -87,31 +85,7 @@ class BatchAnswer(Answer):
 
     @staticmethod
     def of(view: BatchView) -> BatchAnswer:
-        c = view.counts
-        return BatchAnswer(
-            id=view.id,
-            status=view.status,
-            name=view.name,
-            priority=view.priority,
-            model=view.model,
-            model_version=view.version_id,
-            metadata=view.metadata,
-            deadline=view.deadline,
-            counts=CountsAnswer(
-                total=c.total,
-                queued=c.queued,
-                running=c.running,
-                succeeded=c.succeeded,
-                failed=c.failed,
-                canceled=c.canceled,
-            ),
-            progress=view.progress,
-            eta=view.eta,
-            created_at=view.created_at,
-            updated_at=view.updated_at,
-            started_at=view.started_at,
-            finished_at=view.finished_at,
-        )
+        return BatchAnswer.model_validate(public.batch(view))
 
 
 class ProgressAnswer(Answer):
@@ -131,18 +105,6 @@ class OutputAnswer(Answer):
     frames: int
     duration_s: float
 
-    @staticmethod
-    def of(output: Output | None) -> OutputAnswer | None:
-        if output is None:
-            return None
-        return OutputAnswer(
-            uri=output.uri,
-            sha256=output.blob.sha256,
-            size_bytes=output.blob.size_bytes,
-            frames=output.frames,
-            duration_s=output.duration_s,
-        )
-
 
 class VideoAnswer(Answer):
     codec: str
@@ -159,24 +121,6 @@ class VideoAnswer(Answer):
     full_range: bool
     color_space: str
 
-    @staticmethod
-    def of(facts: VideoFacts) -> VideoAnswer:
-        return VideoAnswer(
-            codec=facts.codec,
-            width=facts.width,
-            height=facts.height,
-            rotation=facts.rotation,
-            sample_aspect=_fraction(facts.sample_aspect),
-            frame_rate=_fraction(facts.frame_rate),
-            frames=facts.frames,
-            duration_s=float(facts.duration_s),
-            is_vfr=facts.is_vfr,
-            pixel_format=facts.pixel_format,
-            bit_depth=facts.bit_depth,
-            full_range=facts.full_range,
-            color_space=facts.color_space,
-        )
-
 
 class AudioAnswer(Answer):
     codec: str
@@ -185,31 +129,12 @@ class AudioAnswer(Answer):
     layout: str
     duration_s: float
 
-    @staticmethod
-    def of(facts: AudioFacts) -> AudioAnswer:
-        return AudioAnswer(
-            codec=facts.codec,
-            sample_rate_hz=facts.sample_rate_hz,
-            channels=facts.channels,
-            layout=facts.layout,
-            duration_s=float(facts.duration_s),
-        )
-
 
 class FileAnswer(Answer):
     container: str
     size_bytes: int
     video: VideoAnswer | None
     audio: AudioAnswer | None
-
-    @staticmethod
-    def of(facts: MediaFacts) -> FileAnswer:
-        return FileAnswer(
-            container=facts.container,
-            size_bytes=facts.size_bytes,
-            video=VideoAnswer.of(facts.video) if facts.video else None,
-            audio=AudioAnswer.of(facts.audio) if facts.audio else None,
-        )
 
 
 class MediaAnswer(Answer):
@@ -247,37 +172,7 @@ class JobAnswer(Answer):
 
     @staticmethod
     def of(view: JobView) -> JobAnswer:
-        plan = view.plan
-        media = None
-        if plan is not None:
-            media = MediaAnswer(
-                source=FileAnswer.of(plan.source_facts),
-                voice=FileAnswer.of(plan.voice_facts),
-                faces_found=plan.faces_found,
-            )
-        return JobAnswer(
-            id=view.id,
-            batch_id=view.batch_id,
-            custom_id=view.custom_id,
-            kind=view.kind,
-            status=view.status,
-            status_reason=view.status_reason,
-            phase=view.phase,
-            priority=view.priority,
-            sync_mode=view.spec.sync_mode,
-            progress=ProgressAnswer(frames_done=view.frames_done, frames_total=view.frames_total),
-            eta=view.eta,
-            waiting_reason=view.waiting_reason,
-            model_version=view.version_id,
-            media=media,
-            scores=view.scores,
-            error=_error(view.error_code, view.error_detail),
-            output=OutputAnswer.of(view.output),
-            created_at=view.created_at,
-            updated_at=view.updated_at,
-            started_at=view.started_at,
-            finished_at=view.finished_at,
-        )
+        return JobAnswer.model_validate(public.job(view))
 
 
 class AttemptAnswer(Answer):
@@ -357,12 +252,13 @@ class ResultAnswer(Answer):
 
     @staticmethod
     def of(line: ResultLine) -> ResultAnswer:
+        output, error = public.output(line.output), public.error(line.error_code, line.error_detail)
         return ResultAnswer(
             job_id=line.job_id,
             custom_id=line.custom_id,
             status=line.status,
-            output=OutputAnswer.of(line.output),
-            error=_error(line.error_code, line.error_detail),
+            output=OutputAnswer.model_validate(output) if output else None,
+            error=JobErrorAnswer.model_validate(error) if error else None,
             model_version=line.version_id,
             scores=line.scores,
             seconds=line.seconds,
@@ -533,14 +429,6 @@ class QueueAnswer(Answer):
             workers=view.workers,
             oldest_waiting_s=view.oldest_waiting_s,
         )
-
-
-def _error(code: str | None, detail: str | None) -> JobErrorAnswer | None:
-    return JobErrorAnswer(code=code, detail=detail or "") if code else None
-
-
-def _fraction(value: Fraction) -> str:
-    return f"{value.numerator}/{value.denominator}"
 
 
 def _made_at(id: str) -> datetime:

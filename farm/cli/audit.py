@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Annotated
 
@@ -27,8 +27,9 @@ def audit(
 ) -> None:
     """Who did what to keys, batches, versions, workers and webhooks (needs a key with the admin scope)."""
     terminal.begin(json)
+    start, end = since and options.in_utc(since), until and options.in_utc(until)
     with client(server, key, data) as farm:
-        found = list(islice(farm.audit(action=action, subject=subject, since=_utc(since), until=_utc(until)), limit))
+        found = list(islice(farm.audit(action=action, subject=subject, since=start, until=end), limit))
     terminal.answer(found)
     rows = [
         (
@@ -41,7 +42,3 @@ def audit(
         for e in found
     ]
     terminal.table(("at (UTC)", "who", "did", "to", "detail"), rows, "nothing yet")
-
-
-def _utc(time: datetime | None) -> datetime | None:
-    return None if time is None else time.replace(tzinfo=UTC) if time.tzinfo is None else time

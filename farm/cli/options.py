@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -24,3 +25,8 @@ Data = Annotated[
 TimeOut = Annotated[
     float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up waiting (exit 4); work goes on.")
 ]
+
+
+def in_utc(time: datetime) -> datetime:
+    """A time given without a zone is UTC."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

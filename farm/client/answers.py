@@ -281,6 +281,62 @@ class AuditEntry:
 
 
 @dataclass(frozen=True)
+class WebhookEndpoint:
+    """`events`: empty for all. `disabled_reason`: why it is not enabled."""
+
+    id: str
+    url: str
+    description: str | None
+    events: tuple[str, ...]
+    enabled: bool
+    disabled_reason: str | None
+    disabled_at: datetime | None
+    old_secret_until: datetime | None
+    last_success_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class NewWebhook:
+    """`secret` (whsec_…) verifies signatures; shown this once."""
+
+    endpoint: WebhookEndpoint
+    secret: str
+
+
+@dataclass(frozen=True)
+class WebhookTry:
+    """status None: no answer, and `error` says why. answer: the first bytes of its body."""
+
+    number: int
+    at: datetime
+    status: int | None
+    error: str | None
+    seconds: float
+    answer: str
+
+
+@dataclass(frozen=True)
+class WebhookDelivery:
+    """One event for one endpoint; `id` is its webhook-id. status: pending, delivered, failed or skipped. tries, body:
+    only of a delivery asked for by itself."""
+
+    id: str
+    event_id: str
+    event: str
+    status: str
+    attempts: int
+    next_attempt_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    tries: tuple[WebhookTry, ...] = ()
+    body: str | None = None
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that changed. `type` is a kind of the log (job.status, batch.paused, ...: `data` has job_id, at, data),
     or `progress` (how things stand: batch, and the jobs that changed), or `end` (as progress, and the last one)."""

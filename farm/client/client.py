@@ -25,9 +25,12 @@ from farm.client.answers import (
     Job,
     Key,
     NewKey,
+    NewWebhook,
     Queue,
     Result,
     Version,
+    WebhookDelivery,
+    WebhookEndpoint,
     Worker,
     build,
 )
@@ -260,6 +263,58 @@ class Client:
 
     def revoke_key(self, key_id: str) -> None:
         self._http.json("DELETE", f"/v1/keys/{key_id}")
+
+    # --- webhooks ------------------------------------------------------------------------------------------------
+
+    def create_webhook(self, url: str, events: Sequence[str] = (), description: str | None = None) -> NewWebhook:
+        """events: none for all of them."""
+        body = {"url": url, "events": list(events), "description": description}
+        return self._with_secret(self._create("/v1/webhook-endpoints", body))
+
+    def webhooks(self) -> Iterator[WebhookEndpoint]:
+        return self._pages(WebhookEndpoint, "/v1/webhook-endpoints")
+
+    def webhook(self, endpoint_id: str) -> WebhookEndpoint:
+        return build(WebhookEndpoint, self._http.json("GET", f"/v1/webhook-endpoints/{endpoint_id}"))
+
+    def change_webhook(self, endpoint_id: str, **changes: object) -> WebhookEndpoint:
+        """changes: url, events, description, enabled."""
+        return build(WebhookEndpoint, self._http.json("PATCH", f"/v1/webhook-endpoints/{endpoint_id}", body=changes))
+
+    def delete_webhook(self, endpoint_id: str) -> None:
+        self._http.json("DELETE", f"/v1/webhook-endpoints/{endpoint_id}")
+
+    def rotate_webhook_secret(self, endpoint_id: str, overlap_s: int = 86_400) -> NewWebhook:
+        body = {"overlap_s": overlap_s}
+        return self._with_secret(self._create(f"/v1/webhook-endpoints/{endpoint_id}/rotate-secret", body))
+
+    def ping_webhook(self, endpoint_id: str) -> WebhookDelivery:
+        return build(WebhookDelivery, self._create(f"/v1/webhook-endpoints/{endpoint_id}/ping", None))
+
+    def webhook_deliveries(
+        self, endpoint_id: str, *, status: str | None = None, event: str | None = None
+    ) -> Iterator[WebhookDelivery]:
+        path = f"/v1/webhook-endpoints/{endpoint_id}/deliveries"
+        return self._pages(WebhookDelivery, path, status=status, event=event)
+
+    def webhook_delivery(self, endpoint_id: str, delivery_id: str) -> WebhookDelivery:
+        """With its body and every try."""
+        path = f"/v1/webhook-endpoints/{endpoint_id}/deliveries/{delivery_id}"
+        return build(WebhookDelivery, self._http.json("GET", path))
+
+    def replay_webhook(self, endpoint_id: str, delivery_id: str) -> WebhookDelivery:
+        path = f"/v1/webhook-endpoints/{endpoint_id}/deliveries/{delivery_id}/replay"
+        return build(WebhookDelivery, self._create(path, None))
+
+    def replay_webhooks(self, endpoint_id: str, since: datetime, *, delivered: bool = False) -> int:
+        """How many messages are sent again: what failed or was skipped since then, with `delivered` the rest too."""
+        body = {"since": since.isoformat(), "delivered": delivered}
+        return int(self._create(f"/v1/webhook-endpoints/{endpoint_id}/replay", body)["deliveries"])
+
+    def _with_secret(self, answer: Any) -> NewWebhook:
+        return NewWebhook(build(WebhookEndpoint, answer), answer["secret"])
+
+    # --- the farm ------------------------------------------------------------------------------------------------
 
     def audit(
         self,

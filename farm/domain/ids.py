@@ -7,8 +7,23 @@ import time
 import uuid
 from typing import Final, Literal
 
-Prefix = Literal["bat", "job", "chk", "att", "ast", "run", "ver", "whe", "ten", "key", "req", "wrk"]
-PREFIXES: Final[tuple[str, ...]] = ("bat", "job", "chk", "att", "ast", "run", "ver", "whe", "ten", "key", "req", "wrk")
+Prefix = Literal["bat", "job", "chk", "att", "ast", "run", "ver", "whe", "ten", "key", "req", "wrk", "evt", "whd"]
+PREFIXES: Final[tuple[str, ...]] = (
+    "bat",
+    "job",
+    "chk",
+    "att",
+    "ast",
+    "run",
+    "ver",
+    "whe",
+    "ten",
+    "key",
+    "req",
+    "wrk",
+    "evt",
+    "whd",
+)
 
 
 def new_id(prefix: Prefix) -> str:

@@ -12,6 +12,8 @@ from farm.db.session import Session
 from farm.domain.event import EventKind
 from farm.domain.job import BatchStatus, JobStatus
 from farm.domain.ripple import BUCKETS, JobFacts, batch_status, working_status
+from farm.domain.webhook import Topic
+from farm.flow import notify
 
 _BATCH_EVENTS = {
     BatchStatus.COMPLETED: EventKind.BATCH_COMPLETED,
@@ -19,6 +21,13 @@ _BATCH_EVENTS = {
     BatchStatus.CANCELING: EventKind.BATCH_CANCELING,
     BatchStatus.PAUSED: EventKind.BATCH_PAUSED,
 }
+
+_TOLD = {
+    JobStatus.SUCCEEDED: Topic.JOB_SUCCEEDED,
+    JobStatus.FAILED: Topic.JOB_FAILED,
+    JobStatus.EXPIRED: Topic.JOB_FAILED,
+}
+"""What webhooks tell of a job."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,11 @@ def _settle_batch(
         data = {"status": after.status.value, "counts": {bucket.value: count for bucket, count in counts.items()}}
         events.append((kind, batch.tenant_id, batch.id, None, data))
     ledger.add_events(session, events)
+    for change in changes:
+        if change.status in _TOLD:
+            notify.job_ended(session, batch.tenant_id, batch.id, change.job.id, _TOLD[change.status])
+    if after.status is BatchStatus.COMPLETED and after.status is not batch.status:
+        notify.batch_completed(session, batch.tenant_id, batch.id)
 
 
 def _data(change: Change) -> dict[str, object]:

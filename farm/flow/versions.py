@@ -11,8 +11,9 @@ from farm.domain.ids import new_id
 from farm.domain.placement import queue_for
 from farm.domain.tenant import FARM, Actor
 from farm.domain.version import MODEL, Version
+from farm.domain.webhook import Topic
 from farm.errors import Rejected
-from farm.flow import audit
+from farm.flow import audit, notify
 
 
 def register(
@@ -75,6 +76,7 @@ def promote(session: Session, alias: str, version_id: str, *, actor: Actor, mode
         versions.move(session, model, alias, version.id, kind="promote", previous=previous, actor=_name(actor))
         detail = {"version": version.id, "previous": previous}
         audit.record(session, actor, Action.ALIAS_PROMOTED, f"{model}/{alias}", detail)
+        _announce(session, model, alias, version, previous, "promote")
     return version
 
 
@@ -91,7 +93,21 @@ def rollback(session: Session, alias: str, *, actor: Actor, model: str = MODEL) 
     audit.record(session, actor, Action.ALIAS_ROLLED_BACK, f"{model}/{alias}", detail)
     version = versions.get(session, before)
     assert version is not None
+    _announce(session, model, alias, version, current, "rollback")
     return version
+
+
+def _announce(session: Session, model: str, alias: str, version: Version, previous: str | None, kind: str) -> None:
+    shown = {"id": version.id, "name": version.name, "trained": version.trained, "licence": version.licence}
+    data = {
+        "model": model,
+        "alias": alias,
+        "kind": kind,
+        "version_id": version.id,
+        "previous_version_id": previous,
+        "version": shown,
+    }
+    notify.announce(session, Topic.MODEL_PROMOTED, data, None)
 
 
 def _name(actor: Actor) -> str:

@@ -1,19 +1,14 @@
 """User uris to local files, with every guard: scheme, root, host, address, redirect, bucket, size, time.
 
-https is spoken here on a socket that is connected to an address checked before: a library that resolves the host again
-could be told another one (DNS rebinding). No proxy, no cookies, no credentials.
+https is spoken by farm.storage.wire, which connects to the address that was checked and to no other.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import secrets
-import socket
 import ssl
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +19,11 @@ from farm.domain.limits import InputLimits
 from farm.errors import Rejected, Transient
 from farm.storage import guard
 from farm.storage.guard import Target, check_destination, check_uri
+from farm.storage.wire import Connection, Watch
 
 __all__ = ["Fetched", "check_destination", "check_uri", "fetch"]
 
 REDIRECTS: Final = 5
-QUIET_S: Final = 30.0
-"""How long a server may send nothing."""
 PART: Final = 1 << 18
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _LATER: Final = frozenset({408, 425, 429})
@@ -55,7 +49,7 @@ def fetch(uri: str, dest: Path, limits: InputLimits, endpoint_url: str | None = 
         return _save(_file(target, limits), dest, limits)
     if target.scheme == "s3":
         return _save(_s3(target, limits, endpoint_url), dest, limits)
-    with _Watch(limits.fetch_timeout_s) as watch:
+    with Watch(limits.fetch_timeout_s) as watch:
         return _save(_http(uri, limits, watch), dest, limits)
 
 
@@ -108,66 +102,12 @@ def _s3(target: Target, limits: InputLimits, endpoint_url: str | None) -> Iterat
         raise Transient("uri_unavailable", error.detail) from None
 
 
-class _Watch:
-    """Breaks off a download at its time limit, wherever it hangs; a server that drips a byte now and then ends too."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._ends_at = time.monotonic() + limit_s
-        self._limit_s = limit_s
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(limit_s, self._break_off)
-        self._timer.daemon = True
-
-    def __enter__(self) -> _Watch:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._timer.cancel()
-
-    def over(self, connected: socket.socket) -> None:
-        self._socket = connected
-        self.check()
-
-    def _break_off(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def check(self) -> None:
-        if time.monotonic() >= self._ends_at:
-            raise Rejected("uri_too_slow", f"the download took longer than {self._limit_s:.0f} s")
-
-
-class _Connection(http.client.HTTPConnection):
-    """Connects to one of the given addresses, and asks TLS for the host by its name."""
-
-    def __init__(self, target: Target, addresses: tuple[str, ...], watch: _Watch) -> None:
-        super().__init__(target.host, target.port, timeout=QUIET_S)
-        self._target, self._addresses, self._watch = target, addresses, watch
-
-    def connect(self) -> None:
-        failed: OSError = OSError("no address")
-        for address in self._addresses:
-            try:
-                self.sock = socket.create_connection((address, self._target.port), timeout=QUIET_S)
-                break
-            except OSError as error:
-                failed = error
-        else:
-            raise failed
-        self._watch.over(self.sock)
-        if self._target.scheme == "https":
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self._target.host)
-            self._watch.over(self.sock)
-
-
-def _http(uri: str, limits: InputLimits, watch: _Watch) -> Iterator[bytes]:
+def _http(uri: str, limits: InputLimits, watch: Watch) -> Iterator[bytes]:
     for _ in range(REDIRECTS + 1):
         target = check_uri(uri, limits)
         if target.scheme not in ("https", "http"):
             raise Rejected("uri_scheme_refused", "a web server may not send the farm to another kind of uri")
-        connection = _Connection(target, guard.resolve(target, limits), watch)
+        connection = Connection(target, guard.resolve(target, limits), watch)
         try:
             response = _ask(connection, target)
             if response.status not in _MOVED:
@@ -185,7 +125,7 @@ def _http(uri: str, limits: InputLimits, watch: _Watch) -> Iterator[bytes]:
     raise Rejected("uri_redirects", f"more than {REDIRECTS} redirects")
 
 
-def _ask(connection: _Connection, target: Target) -> http.client.HTTPResponse:
+def _ask(connection: Connection, target: Target) -> http.client.HTTPResponse:
     connection.putrequest("GET", target.path, skip_accept_encoding=True)
     for name, value in {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "dubfarm"}.items():
         connection.putheader(name, value)
@@ -203,7 +143,7 @@ def _check_status(status: int, target: Target) -> None:
     raise Rejected("uri_forbidden", f"{target.host} answered {status}")
 
 
-def _body(response: http.client.HTTPResponse, limits: InputLimits, watch: _Watch) -> Iterator[bytes]:
+def _body(response: http.client.HTTPResponse, limits: InputLimits, watch: Watch) -> Iterator[bytes]:
     announced = response.length
     if announced is not None:
         _check_size(announced, limits)

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service
+from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service, webhooks
 from tests.api.conftest import Api
 from tests.api.hands import Hands
 
-MODULES = (batches, jobs, assets, models, fleet, keys, audit, service)
+MODULES = (batches, jobs, assets, models, fleet, keys, audit, webhooks, service)
 ROUTES = [
     (method, route)
     for module in MODULES
@@ -22,7 +22,7 @@ ROUTES = [
     for method in sorted(route.methods)
 ]
 OPEN = {"/healthz", "/readyz", "/metrics"}
-OWNED = {"batch_id", "job_id", "asset_id", "key_id"}
+OWNED = {"batch_id", "job_id", "asset_id", "key_id", "endpoint_id", "delivery_id"}
 # Belong to the farm, not to a tenant: what they show of jobs is tested below.
 SHARED = {"worker_id", "model", "version", "alias"}
 BODIES: dict[str, Any] = {
@@ -32,6 +32,9 @@ BODIES: dict[str, Any] = {
     "create_key": {"name": "x"},
     "submit_batch": {"items": []},
     "register_version": {"name": "x", "files": []},
+    "create_endpoint": {"url": "x"},
+    "change_endpoint": {"description": "x"},
+    "replay_since": {"since": "2026-01-01T00:00:00Z"},
 }
 
 
@@ -50,7 +53,17 @@ def theirs(api: Api) -> dict[str, str]:
         Hands(api.database, api.store).make(job_id)
         asset = http.post("/v1/assets", json={"filename": "secret-project.mp4"}).json()
         made = http.post("/v1/keys", json={"name": "secret-project"}).json()
-        return {"batch_id": batch_id, "job_id": job_id, "asset_id": asset["id"], "key_id": made["id"]}
+        hook = {"url": "https://example.com/secret-project"}
+        endpoint_id = http.post("/v1/webhook-endpoints", json=hook).json()["id"]
+        delivery_id = http.post(f"/v1/webhook-endpoints/{endpoint_id}/ping").json()["id"]
+        return {
+            "batch_id": batch_id,
+            "job_id": job_id,
+            "asset_id": asset["id"],
+            "key_id": made["id"],
+            "endpoint_id": endpoint_id,
+            "delivery_id": delivery_id,
+        }
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +100,16 @@ def test_another_tenants_ids_name_nothing(
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/batches", "/v1/assets", "/v1/keys", "/v1/audit", "/v1/workers", "/v1/queues", "/v1/models/pdfgc/versions"],
+    [
+        "/v1/batches",
+        "/v1/assets",
+        "/v1/keys",
+        "/v1/audit",
+        "/v1/webhook-endpoints",
+        "/v1/workers",
+        "/v1/queues",
+        "/v1/models/pdfgc/versions",
+    ],
 )
 def test_lists_hold_nothing_of_others(mine: httpx.Client, theirs: dict[str, str], path: str):
     answer = mine.get(path)

@@ -22,8 +22,8 @@ from kombu.transport import redis
 redis.Channel._brpop_start = lambda self, timeout=None: None  # connected, and never asks: what the reconnect bug leaves
 from workers import app
 app.CONTROL_CANARY_S = 2.0
-from farm.settings import FarmSettings
-app.run_control_worker(FarmSettings(), with_beat=False)
+from farm.settings import FarmSettings, WebhookSettings
+app.run_control_worker(FarmSettings(), WebhookSettings(), with_beat=False)
 """
 
 

@@ -1,0 +1,137 @@
+"""What the outside sees of batches and jobs: plain values, alike in API answers and webhooks (docs/api.md)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
+from farm.domain.order import Output, PlanRecord
+from farm.domain.views import BatchView, JobView
+
+
+def batch(view: BatchView) -> dict[str, Any]:
+    c = view.counts
+    return {
+        "id": view.id,
+        "status": view.status.value,
+        "name": view.name,
+        "priority": view.priority,
+        "model": view.model,
+        "model_version": view.version_id,
+        "metadata": dict(view.metadata),
+        "deadline": view.deadline,
+        "counts": {
+            "total": c.total,
+            "queued": c.queued,
+            "running": c.running,
+            "succeeded": c.succeeded,
+            "failed": c.failed,
+            "canceled": c.canceled,
+        },
+        "progress": view.progress,
+        "eta": view.eta,
+        "created_at": view.created_at,
+        "updated_at": view.updated_at,
+        "started_at": view.started_at,
+        "finished_at": view.finished_at,
+    }
+
+
+def job(view: JobView) -> dict[str, Any]:
+    return {
+        "id": view.id,
+        "batch_id": view.batch_id,
+        "custom_id": view.custom_id,
+        "kind": view.kind.value,
+        "status": view.status.value,
+        "status_reason": view.status_reason,
+        "phase": view.phase.value if view.phase else None,
+        "priority": view.priority,
+        "sync_mode": view.spec.sync_mode.value,
+        "progress": {"frames_done": view.frames_done, "frames_total": view.frames_total},
+        "eta": view.eta,
+        "waiting_reason": view.waiting_reason,
+        "model_version": view.version_id,
+        "media": _media(view.plan) if view.plan else None,
+        "scores": dict(view.scores),
+        "error": error(view.error_code, view.error_detail),
+        "output": output(view.output),
+        "created_at": view.created_at,
+        "updated_at": view.updated_at,
+        "started_at": view.started_at,
+        "finished_at": view.finished_at,
+    }
+
+
+def error(code: str | None, detail: str | None) -> dict[str, str] | None:
+    return {"code": code, "detail": detail or ""} if code else None
+
+
+def output(made: Output | None) -> dict[str, Any] | None:
+    if made is None:
+        return None
+    return {
+        "uri": made.uri,
+        "sha256": made.blob.sha256,
+        "size_bytes": made.blob.size_bytes,
+        "frames": made.frames,
+        "duration_s": made.duration_s,
+    }
+
+
+def _media(plan: PlanRecord) -> dict[str, Any]:
+    return {"source": _file(plan.source_facts), "voice": _file(plan.voice_facts), "faces_found": plan.faces_found}
+
+
+def _file(facts: MediaFacts) -> dict[str, Any]:
+    return {
+        "container": facts.container,
+        "size_bytes": facts.size_bytes,
+        "video": _video(facts.video) if facts.video else None,
+        "audio": _audio(facts.audio) if facts.audio else None,
+    }
+
+
+def _video(facts: VideoFacts) -> dict[str, Any]:
+    return {
+        "codec": facts.codec,
+        "width": facts.width,
+        "height": facts.height,
+        "rotation": facts.rotation,
+        "sample_aspect": _fraction(facts.sample_aspect),
+        "frame_rate": _fraction(facts.frame_rate),
+        "frames": facts.frames,
+        "duration_s": float(facts.duration_s),
+        "is_vfr": facts.is_vfr,
+        "pixel_format": facts.pixel_format,
+        "bit_depth": facts.bit_depth,
+        "full_range": facts.full_range,
+        "color_space": facts.color_space,
+    }
+
+
+def _audio(facts: AudioFacts) -> dict[str, Any]:
+    return {
+        "codec": facts.codec,
+        "sample_rate_hz": facts.sample_rate_hz,
+        "channels": facts.channels,
+        "layout": facts.layout,
+        "duration_s": float(facts.duration_s),
+    }
+
+
+def _fraction(value: Fraction) -> str:
+    return f"{value.numerator}/{value.denominator}"
+
+
+def in_json(value: Any) -> Any:
+    """The same with times as RFC 3339 in UTC, as `json.dumps` takes it."""
+    if isinstance(value, dict):
+        return {key: in_json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_json(part) for part in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value
