@@ -20,12 +20,12 @@ from standardwebhooks.webhooks import Webhook
 from farm.db import outbox
 from farm.db import webhooks as endpoints
 from farm.db.session import Database
-from farm.domain.chunk import Reason
+from farm.domain.chunk import Failure, Reason
 from farm.domain.limits import InputLimits
 from farm.domain.tenant import Actor
 from farm.domain.webhook import PAUSES_S, DeliveryStatus, DeliveryView, EndpointView, Topic
 from farm.errors import Rejected
-from farm.flow import keys, notify, versions, webhooks
+from farm.flow import keys, notify, settle, versions, webhooks
 from tests.receiver import Receiver, Say
 from tests.small_farm import Fleet
 from workers.relay import Relay
@@ -146,13 +146,15 @@ def test_the_outbox_row_exists_exactly_where_the_change_does(fleet: Fleet, liste
     endpoint_id, _ = listen()
     batch = fleet.submit(1)
     lease = fleet.lease()
-    with pytest.raises(ZeroDivisionError), fleet.database.transaction() as session:
-        from farm.domain.chunk import Failure
-        from farm.flow import settle
 
-        settle.fail(session, lease, Failure(Reason.BAD_INPUT, "no_face", "x"), 0.0)
-        assert len(outbox.page(session, endpoint_id).items) == 2  # written, not committed
-        raise ZeroDivisionError
+    def broken_off() -> None:
+        with fleet.database.transaction() as session:
+            settle.fail(session, lease, Failure(Reason.BAD_INPUT, "no_face", "x"), 0.0)
+            assert len(outbox.page(session, endpoint_id).items) == 2  # written, not committed
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken_off()
     assert deliveries(fleet, endpoint_id) == []
     assert fleet.sql("select * from webhook_events") == []
     fleet.fail(lease, Reason.BAD_INPUT, "no_face")
@@ -373,7 +375,8 @@ import sys, time
 from farm.db.session import connect
 from farm.domain.limits import InputLimits
 from workers.relay import Relay
-relay = Relay(connect(sys.argv[1]), InputLimits(schemes=("http",), private_hosts=(sys.argv[2],)), lease_s=3, poll_s=0.05)
+limits = InputLimits(schemes=("http",), private_hosts=(sys.argv[2],))
+relay = Relay(connect(sys.argv[1]), limits, lease_s=3, poll_s=0.05)
 relay.start()
 time.sleep(600)
 """
