@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -75,6 +76,8 @@ class WorkerSettings(BaseSettings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     queues: tuple[str, ...] = ("render",)
+    codecs: Literal["software", "hardware"] = "software"
+    """hardware: NVENC and NVDEC, for queues whose workers all have them: a job keeps the encoder of its plan."""
     cache_dir: Path = Path("/var/cache/dubfarm")
     cache_bytes: int = 50 * 2**30
     batch_frames: int = 8

@@ -53,7 +53,7 @@ def memory_limit(settings: WorkerSettings) -> int:
 def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings) -> tuple[Celery, Worker]:
     """A worker with its engine started and its row written. Raises Failed when the device cannot be had."""
     engine = Engine(
-        studio(Setup(settings.device, settings.threads)),
+        studio(Setup(settings.device, settings.threads, codecs=settings.codecs)),
         Limits(stall_s=settings.stall_s, memory_bytes=memory_limit(settings)),
     )
     info = engine.start()

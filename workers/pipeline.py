@@ -37,7 +37,7 @@ from workers.coding import Appearance, Coder
 from workers.factors import SOURCE
 from workers.plan_file import PlanFile, PlannedVideo
 from workers.reading import Reader, StillReader, Window, windows
-from workers.stages import Line
+from workers.stages import Line, Stage
 from workers.work import Check, Preview, Rendered, RenderWork, Report
 
 WINDOW_BYTES: Final = 192 * 2**20
@@ -66,26 +66,27 @@ class _Batch:
     generated_N3SS: torch.Tensor | None = None
 
 
-def open_reader(path: Path, video: PlannedVideo, is_still: bool) -> Reader | StillReader:
+def open_reader(path: Path, video: PlannedVideo, is_still: bool, decoder: str | None = None) -> Reader | StillReader:
     if is_still:
         return StillReader(decode.image(path)[0])
-    return Reader(decode.open_video(path, video.index))
+    return Reader(decode.open_video(path, video.index, decoder))
 
 
 def render(
-    work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, batch_frames: int, report: Report, check: Check
+    work: RenderWork,
+    plan: PlanFile,
+    bundle: Bundle,
+    who: Appearance,
+    batch_frames: int,
+    report: Report,
+    check: Check,
+    decoder: str | None = None,
 ) -> Rendered:
-    """Write the segment of work.span to work.dest, and see that it decodes (else OutputCheckFailed)."""
-    chunk = _Chunk(work, plan, bundle, who, batch_frames, report)
-    line = Line(
-        [
-            ("decode", chunk.decode),
-            ("encode_factors", chunk.encode_factors),
-            ("generate", chunk.generate),
-            ("composite", chunk.composite),
-            ("encode", chunk.encode),
-        ]
-    )
+    """Write the segment of work.span to work.dest, and see that it decodes (else OutputCheckFailed).
+
+    decoder: the GPU's, where it is to be used.
+    """
+    line = Line(stages(work, plan, bundle, who, batch_frames, report, decoder))
     total, done, started, computed = len(work.span), 0, time.monotonic(), time.process_time()
     faces = 0
     for batch in line:
@@ -98,18 +99,45 @@ def render(
     check_segment(work.dest, total)
     seconds = {**line.seconds, "check": time.perf_counter() - checked}
     seconds |= {f"{stage}_cpu": spent for stage, spent in line.cpu_seconds.items()}
-    seconds["cpu"] = time.process_time() - computed
+    seconds |= {"cpu": time.process_time() - computed, "line": time.monotonic() - started}
     return Rendered(done, seconds, {"face_found": faces / total})
+
+
+def stages(
+    work: RenderWork,
+    plan: PlanFile,
+    bundle: Bundle,
+    who: Appearance,
+    batch_frames: int,
+    report: Report,
+    decoder: str | None = None,
+) -> list[Stage]:
+    """What becomes of a chunk's frames, from the file to the segment."""
+    chunk = _Chunk(work, plan, bundle, who, batch_frames, report, decoder)
+    return [
+        ("decode", chunk.decode),
+        ("encode_factors", chunk.encode_factors),
+        ("generate", chunk.generate),
+        ("composite", chunk.composite),
+        ("encode", chunk.encode),
+    ]
 
 
 class _Chunk:
     """The stages of one chunk; each is a generator that runs in a thread of its own."""
 
     def __init__(
-        self, work: RenderWork, plan: PlanFile, bundle: Bundle, who: Appearance, batch_frames: int, report: Report
+        self,
+        work: RenderWork,
+        plan: PlanFile,
+        bundle: Bundle,
+        who: Appearance,
+        batch_frames: int,
+        report: Report,
+        decoder: str | None,
     ) -> None:
         self._work, self._plan, self._bundle, self._who, self._report = work, plan, bundle, who, report
-        self._batch = batch_frames
+        self._batch, self._decoder = batch_frames, decoder
         self._pastes = work.spec.kind is Kind.DUB
         self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
         clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
@@ -132,7 +160,7 @@ class _Chunk:
         with ExitStack() as stack:
             readers: dict[int, Reader | StillReader] = {}
             for number, (path, video) in enumerate(zip((work.source, *work.drivers), plan.videos, strict=True)):
-                readers[number] = open_reader(path, video, not self._pastes and number == SOURCE)
+                readers[number] = open_reader(path, video, not self._pastes and number == SOURCE, self._decoder)
                 stack.callback(readers[number].close)
             kept: dict[int, Frame] = {}
             for step in steps:
@@ -209,7 +237,13 @@ class _Chunk:
         work = self._work
         picture, tags = self._picture()
         encoder = SegmentEncoder(
-            work.dest, picture, self._plan.timeline.time_base, self._plan.frame_rate, work.spec.output, tags
+            work.dest,
+            picture,
+            self._plan.timeline.time_base,
+            self._plan.frame_rate,
+            work.spec.output,
+            tags,
+            self._plan.encoder,
         )
         hashes: list[str] = []
         previewed = time.monotonic()

@@ -39,13 +39,15 @@ class PlannedVideo:
 @dataclass(frozen=True, eq=False)
 class PlanFile:
     """videos: the source (a still picture is a video of one frame), then the driving videos in the order of
-    `workers.factors.driver_media`. batch_frames: the batch that all chunks use, so that they agree to the last bit."""
+    `workers.factors.driver_media`. batch_frames: the batch that all chunks use, so that they agree to the last bit.
+    encoder: the one that all segments are made by (`farm.media.hardware`), None for the processor's."""
 
     timeline: Timeline
     frame_rate: Fraction
     voice_rms: float
     batch_frames: int
     videos: tuple[PlannedVideo, ...]
+    encoder: str | None = None
 
 
 def write(path: Path, plan: PlanFile) -> None:
@@ -57,6 +59,7 @@ def write(path: Path, plan: PlanFile) -> None:
         "frame_rate": str(plan.frame_rate),
         "voice_rms": plan.voice_rms,
         "batch_frames": plan.batch_frames,
+        "encoder": plan.encoder,
         "videos": [video_meta(video) for video in plan.videos],
     }
     arrays: dict[str, NDArray] = {
@@ -84,7 +87,9 @@ def read(path: Path) -> PlanFile:
         Fraction(meta["time_base"]),
     )
     videos = tuple(video(one, arrays, f"video{number}.") for number, one in enumerate(meta["videos"]))
-    return PlanFile(timeline, Fraction(meta["frame_rate"]), meta["voice_rms"], meta["batch_frames"], videos)
+    return PlanFile(
+        timeline, Fraction(meta["frame_rate"]), meta["voice_rms"], meta["batch_frames"], videos, meta.get("encoder")
+    )
 
 
 def video_meta(planned: PlannedVideo) -> dict[str, Any]:

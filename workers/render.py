@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
@@ -20,17 +21,21 @@ LAST_PREVIEW_S: Final = 2.0
 
 
 def render(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Segment:
+    began = time.perf_counter()
     work = interruptible(lambda: _work(order, shop, scratch), beat.abort)
+    seconds = {"fetch": time.perf_counter() - began}
     previews = _Previews(order, shop, beat)
     try:
         rendered: Rendered = shop.engine.run(work, deadline_s=shop.deadline_s, on_report=previews, abort=beat.abort)
     finally:
         previews.close()
     beat.check()
+    began = time.perf_counter()
     blob = transfer(lambda: shop.store.put_file(work.dest, keys.segment(order.lease)), beat.abort)
     if (hashes := work.frame_hashes) is not None:
         transfer(lambda: shop.store.put_file(hashes, keys.frame_hashes(order.lease)), beat.abort)
-    return Segment(blob, work.span, rendered.frames, rendered.seconds, rendered.scores, previews.key)
+    seconds |= {**rendered.seconds, "upload": time.perf_counter() - began}
+    return Segment(blob, work.span, rendered.frames, seconds, rendered.scores, previews.key)
 
 
 def _work(order: Order, shop: Workshop, scratch: Path) -> RenderWork:

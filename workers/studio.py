@@ -13,8 +13,9 @@ from farm.domain.chunk import Failure, Reason
 from farm.domain.job import Kind, Phase
 from farm.domain.limits import MediaLimits
 from farm.domain.order import Progress
+from farm.errors import Transient
 from farm.face.nets import FaceNets
-from farm.media import mux
+from farm.media import hardware, mux
 from farm.media.sandbox import Sandbox
 from farm.nets import bundle
 from farm.nets.bundle import Bundle
@@ -40,6 +41,13 @@ class Studio:
         torch.backends.cudnn.deterministic = True
         self._device = device(setup.device)
         self._bundle_bytes = setup.bundle_bytes
+        self._encoders: frozenset[str] = frozenset()
+        self._decoder: str | None = None
+        if setup.codecs == "hardware":
+            self._encoders = hardware.encoders()
+            self._decoder = hardware.DEVICE if hardware.decodes() else None
+            if not self._encoders:
+                raise RuntimeError("codecs of the hardware were asked for, and no NVENC encoder works here")
         self._nets: FaceNets | None = None
         self._box: Sandbox | None = None
         self._box_limits: MediaLimits | None = None
@@ -58,11 +66,13 @@ class Studio:
             else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "encoders": sorted(self._encoders),
+            "decoder": self._decoder or "software",
         }
 
     def __call__(self, work: object, report: Report, check: Check) -> object:
         if isinstance(work, PlanWork):
-            return survey(work, self._face_nets, self._sandbox(work.limits), report, check)
+            return survey(work, self._face_nets, self._sandbox(work.limits), self._encoders, report, check)
         if isinstance(work, RenderWork):
             return self._render(work, report, check)
         if isinstance(work, FinalizeWork):
@@ -89,12 +99,14 @@ class Studio:
     def _render(self, work: RenderWork, report: Report, check: Check) -> object:
         report(Progress(Phase.RENDERING, 0, len(work.span)))
         plan = plan_file.read(work.plan)
+        if plan.encoder is not None and not hardware.is_there(plan.encoder, self._encoders):
+            raise Transient("encoder_missing", f"the job is encoded by {plan.encoder}, which this worker does not have")
         batch = work.batch_frames or plan.batch_frames
         loaded = self._bundle(work.bundle)
         check()
         who = self._appearance(work, plan, loaded)
         try:
-            return render(work, plan, loaded, who, batch, report, check)
+            return render(work, plan, loaded, who, batch, report, check, self._decoder)
         except (torch.OutOfMemoryError, MemoryError) as error:
             # What else is in memory must not make the next, smaller try fail as well.
             self._bundles.clear()

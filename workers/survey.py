@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -21,7 +21,7 @@ from farm.face import likeness
 from farm.face.align import crop_from_frame, steady_points
 from farm.face.nets import FaceNets
 from farm.face.track import Looked, Tracker
-from farm.media import audio, mel
+from farm.media import audio, hardware, mel
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import FrameIndex
 from farm.media.sandbox import Sandbox
@@ -35,8 +35,17 @@ SCAN_FRAMES: Final = 4
 """Frames handed on at once: few, for windows of frames wait at every stage."""
 
 
-def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: Report, check: Check) -> Planned:
-    """Raises Rejected for every fault of the inputs; the detail says which file.
+def survey(
+    work: PlanWork,
+    nets: Callable[[], FaceNets],
+    box: Sandbox,
+    encoders: Collection[str],
+    report: Report,
+    check: Check,
+) -> Planned:
+    """encoders: the hardware's, as `farm.media.hardware.encoders` found them.
+
+    Raises Rejected for every fault of the inputs; the detail says which file.
 
     Every file is read in `box`, a video as far as it is used: what is rendered later has been read there before, for
     this job or for the one that the track was made for.
@@ -93,7 +102,9 @@ def survey(work: PlanWork, nets: Callable[[], FaceNets], box: Sandbox, report: R
         pts = index.pts.tolist()
         shown = timeline.build(work.spec.sync_mode, pts, index.end_pts, index.time_base, audio_facts.duration_s)
         rate = index.frame_rate
-    plan = plan_file.PlanFile(shown, rate, loudness, work.batch_frames, tuple(videos))
+    bits = source.picture.bit_depth if work.spec.kind is Kind.DUB else 8
+    encoder = hardware.choose(work.spec.output.video_codec, bits, encoders)
+    plan = plan_file.PlanFile(shown, rate, loudness, work.batch_frames, tuple(videos), encoder)
     plan_file.write(work.plan, plan)
     return Planned(
         replace(source_facts, video=facts),

@@ -87,7 +87,7 @@ class Rendered:
     """A finished segment: frames written, seconds, scores by name.
 
     seconds: how long each stage was busy, under its name; what its own thread computed, as `<stage>_cpu`; what the
-    whole process computed, with the threads of codecs and networks, as `cpu`.
+    whole process computed, with the threads of codecs and networks, as `cpu`; how long it all took, as `line`.
     """
 
     frames: int

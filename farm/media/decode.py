@@ -116,14 +116,17 @@ class Scan:
 
 
 class Video:
-    """Random access to frames by index; close it, or use it in a `with`. One thread at a time."""
+    """Random access to frames by index; close it, or use it in a `with`. One thread at a time.
+
+    device: a GPU's decoder ("cuda"). Its first frame that is not the scan's ends its use: the processor goes on.
+    """
 
     picture: PictureFormat
     index: FrameIndex
 
-    def __init__(self, path: Path, frame_index: FrameIndex) -> None:
-        self._path = path
-        self._source = _open(path)
+    def __init__(self, path: Path, frame_index: FrameIndex, device: str | None = None) -> None:
+        self._path, self._device = path, device
+        self._source = _open(path, device=device)
         self._opened = True
         self.index = frame_index
         with source.damage("the video"):
@@ -166,6 +169,11 @@ class Video:
                         return decoded
                     break
             self._running = None
+        if self._device is not None:
+            self._device = None
+            self._source.container.close()
+            self._source = _open(self._path)
+            return self._frame(wanted)
         raise Rejected("media_damaged", f"frame {wanted} does not decode the same way twice")
 
     def _entries(self, wanted: int) -> list[int]:
@@ -177,7 +185,7 @@ class Video:
         """Decoded frames with their numbers, from key frame `entry` on; nothing if it is not found there."""
         if entry == 0 or not self._seek(entry):
             self._source.container.close()
-            self._source = _open(self._path)
+            self._source = _open(self._path, device=self._device)
             yield from enumerate(pictures(self._source)) if entry == 0 else ()
             return
         raw, check = int(self.index.raw[entry]), int(self.index.check[entry])
@@ -215,9 +223,9 @@ def scan(path: Path, max_pixels: int | None = None, until_s: Fraction | None = N
     return Scan(path, max_pixels, until_s)
 
 
-def open_video(path: Path, index: FrameIndex) -> Video:
+def open_video(path: Path, index: FrameIndex, device: str | None = None) -> Video:
     """Open a video whose index a scan has made."""
-    return Video(path, index)
+    return Video(path, index, device)
 
 
 def image(path: Path, max_pixels: int | None = None) -> tuple[Frame, PictureFormat]:
@@ -238,8 +246,8 @@ def image(path: Path, max_pixels: int | None = None) -> tuple[Frame, PictureForm
         return Frame(0, 0, y, u, v), read.picture
 
 
-def _open(path: Path, max_pixels: int | None = None) -> Source:
-    opened = source.open_source(path, max_pixels)
+def _open(path: Path, max_pixels: int | None = None, device: str | None = None) -> Source:
+    opened = source.open_source(path, max_pixels, device)
     if opened.video is None or opened.kind.is_image:
         opened.container.close()
         what = "a still picture" if opened.kind.is_image else "sound only"

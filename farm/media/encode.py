@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from farm.domain.job import OutputSetting
-from farm.media import colors, pixels
+from farm.media import colors, hardware, pixels
 from farm.media.frame import Frame, PictureFormat
 
 THREADS: Final = 4  # x264's bytes depend on the number of its threads, so that it cannot be the machine's
@@ -62,7 +62,7 @@ class SegmentEncoder:
     """Encodes the frames of one chunk to an mp4 segment that starts with an IDR picture and refers to nothing before.
 
     time_base: seconds a tick of the frames' pts; frame_rate: for rate control and players' display only. The segment's
-    own clock starts at its first frame.
+    own clock starts at its first frame. encoder: one of `farm.media.hardware`, the processor's where None.
     Output is 4:2:0 in the picture's depth (players show little else): 4:2:2 and 4:4:4 chroma is averaged down, luma is
     untouched. Odd sizes are padded by one row or column of repeated samples, as 4:2:0 streams cannot crop by one: the
     file is then one pixel wider or taller than the source. Range, colours and sample aspect are the source's.
@@ -76,10 +76,12 @@ class SegmentEncoder:
         frame_rate: Fraction,
         output: OutputSetting,
         tags: VideoTags = VideoTags(),
+        encoder: str | None = None,
     ) -> None:
         self._path = path
         self._picture = picture
         self._clock = Clock(time_base)
+        self._encoder = encoder or hardware.SOFTWARE[output.video_codec]
         self._format = "yuv420p" if picture.bit_depth == 8 else "yuv420p10le"
         self._width, self._height = even(picture.width), even(picture.height)
         self._first: int | None = None
@@ -130,11 +132,14 @@ class SegmentEncoder:
 
     def _add_stream(self, frame_rate: Fraction, steady: bool, output: OutputSetting, tags: VideoTags) -> VideoStream:
         key_every = max(1, round(frame_rate * KEY_EVERY_S))
-        codec, options, tag = _encoder(output, key_every, steady)
+        options, tag = settings(self._encoder, output, key_every, steady)
         # Encoders keep the rate in 32 bits; it only steers them.
-        stream: Any = self._container.add_stream(codec, rate=frame_rate.limit_denominator(1001), options=options)
+        stream: Any = self._container.add_stream(
+            self._encoder, rate=frame_rate.limit_denominator(1001), options=options
+        )
         context = stream.codec_context
-        context.width, context.height, context.pix_fmt = self._width, self._height, self._format
+        context.width, context.height = self._width, self._height
+        context.pix_fmt = hardware.pixel_format(self._encoder, self._picture.bit_depth)
         context.time_base = self._clock.tick_s
         context.gop_size = key_every
         if tag:
@@ -181,16 +186,17 @@ def halved(plane: NDArray[Any], across: bool, down: bool) -> NDArray[Any]:
     return plane
 
 
-def _encoder(output: OutputSetting, key_every: int, steady: bool) -> tuple[str, dict[str, str], str | None]:
-    """Encoder name, its options, and the mp4 sample entry where players insist on one."""
+def settings(encoder: str, output: OutputSetting, key_every: int, steady: bool) -> tuple[dict[str, str], str | None]:
+    """An encoder's options, and the mp4 sample entry where players insist on one."""
     crf = str(output.crf)
-    if output.video_codec == "h264":
+    tag = "hvc1" if output.video_codec == "hevc" else None
+    if encoder == "libx264":
         x264 = f"threads={THREADS}:open-gop=0" + (":force-cfr=1" if steady else "")
-        return "libx264", {"crf": crf, "preset": "fast", "x264-params": x264}, None
-    if output.video_codec == "hevc":
+        return {"crf": crf, "preset": "fast", "x264-params": x264}, tag
+    if encoder == "libx265":
         x265 = f"log-level=none:info=0:open-gop=0:frame-threads=2:pools={THREADS}:keyint={key_every}"
-        return "libx265", {"crf": crf, "preset": "faster", "x265-params": x265}, "hvc1"
-    if output.video_codec == "av1":
+        return {"crf": crf, "preset": "faster", "x265-params": x265}, tag
+    if encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
-        return "libsvtav1", {"crf": crf, "preset": "8", "svtav1-params": f"lp={THREADS}:irefresh-type=2"}, None
-    raise ValueError(f"no encoder for {output.video_codec}")
+        return {"crf": crf, "preset": "8", "svtav1-params": f"lp={THREADS}:irefresh-type=2"}, tag
+    return hardware.options(encoder, output.crf), tag

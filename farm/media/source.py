@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Final
 import av
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -66,8 +67,8 @@ def damage(what: str) -> Iterator[None]:
         raise Rejected("media_damaged", f"{what} cannot be read: {error.strerror}") from error
 
 
-def open_source(path: Path, max_pixels: int | None = None) -> Source:
-    """Open a user's file.
+def open_source(path: Path, max_pixels: int | None = None, device: str | None = None) -> Source:
+    """Open a user's file. device: what is to decode its video ("cuda"), where it can; None for the processor.
 
     Rejected: those of `sniff`, media_truncated, media_damaged, media_codec_unsupported. Raises FileNotFoundError.
     """
@@ -76,7 +77,7 @@ def open_source(path: Path, max_pixels: int | None = None) -> Source:
     if short is not None:
         raise Rejected("media_truncated", f"{short}; {_readable(path, kind)} can be read")
     with damage("the file"):
-        container = _open(path, kind, max_pixels)
+        container = _open(path, kind, max_pixels, device)
     try:
         return _chosen(path, kind, container)
     except BaseException:
@@ -84,7 +85,7 @@ def open_source(path: Path, max_pixels: int | None = None) -> Source:
         raise
 
 
-def _open(path: Path, kind: Kind, max_pixels: int | None = None) -> InputContainer:
+def _open(path: Path, kind: Kind, max_pixels: int | None = None, device: str | None = None) -> InputContainer:
     # An absolute path behind "file:" cannot be taken for a URL. Data references of QuickTime files to other files stay
     # off (`enable_drefs`), and no demuxer on the list follows others; the whitelists are the second fence.
     options: dict[str, Any] = {
@@ -97,8 +98,14 @@ def _open(path: Path, kind: Kind, max_pixels: int | None = None) -> InputContain
     if max_pixels:
         options["max_pixels"] = str(max_pixels)
     # Titles and the like are in any encoding.
+    how: Any = {"format": kind.demuxer, "timeout": OPEN_S, "metadata_errors": "replace"}
     where = f"file:{path.resolve()}"
-    return av.open(where, format=kind.demuxer, options=options, timeout=OPEN_S, metadata_errors="replace")
+    if device is not None:
+        # A GPU that is gone by now is no fault of the file.
+        with suppress(FFmpegError):
+            gpu = HWAccel(device, allow_software_fallback=True)
+            return av.open(where, options=dict(options), hwaccel=gpu, **how)
+    return av.open(where, options=options, **how)
 
 
 def _chosen(path: Path, kind: Kind, container: InputContainer) -> Source:

@@ -156,7 +156,7 @@ def test_progress_previews_stage_seconds_and_abort(studio: Studio, tiny: BundleF
     (first, *_) = (report for report in reports if isinstance(report, Preview))
     assert first.path.read_bytes().startswith(b"\xff\xd8")
     stages = {"decode", "encode_factors", "generate", "composite", "encode"}
-    assert set(result.seconds) == {*stages, *(f"{stage}_cpu" for stage in stages), "check", "cpu"}
+    assert set(result.seconds) == {*stages, *(f"{stage}_cpu" for stage in stages), "check", "cpu", "line"}
     assert sum(result.seconds[f"{stage}_cpu"] for stage in stages) <= result.seconds["cpu"]
     assert result.scores["face_found"] == (30 - (planned.LOST.stop - planned.LOST.start)) / 30
 
