@@ -100,7 +100,13 @@ class Bench:
         given: list[Any] = []
         with _Watch(self.loaded) as watch:
             for name, stage in pipeline.stages(
-                self.work, plan, self.loaded, who, plan.batch_frames, lambda report: None
+                self.work,
+                plan,
+                self.loaded,
+                who,
+                plan.batch_frames,
+                self.studio._face_nets,  # pyright: ignore[reportPrivateUsage]
+                lambda report: None,
             ):
                 made: list[Any] = []
                 given, watch.cpu_s = given[::-1], 0.0

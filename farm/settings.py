@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from farm.domain.quality import OnBreach
+
 
 class FarmSettings(BaseSettings):
     """Where the farm keeps things. DATABASE_URL, BROKER_URL, STORAGE_URL (file:///… or s3://bucket/prefix) alone
@@ -44,6 +46,23 @@ class InputSettings(BaseSettings):
     decode_cpu_s: float = 120.0
     """CPU seconds that reading one file may take without getting a frame further."""
     fetch_timeout_s: float = 3600
+
+
+class QualitySettings(BaseSettings):
+    """What a rendered chunk's scores must reach (docs/quality.md). None: no limit."""
+
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_QUALITY_", extra="ignore")
+
+    landmarks_min: float | None = 0.5
+    """Share of looked-at frames in which the output shows a face where the source does."""
+    identity_min: float | None = None
+    lip_agreement_min: float | None = None
+    jitter_max: float | None = None
+    border_error_max: float | None = None
+    on_breach: OnBreach = OnBreach.FLAG
+    """flag: the job says so. rerender: the attempt fails with output_check_failed, `rerenders` times at most, and then
+    the job says so."""
+    rerenders: int = Field(default=1, ge=0)
 
 
 class ApiSettings(BaseSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from farm import log
-from farm.settings import FarmSettings, InputSettings, WebhookSettings, WorkerSettings
+from farm.settings import FarmSettings, InputSettings, QualitySettings, WebhookSettings, WorkerSettings
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         settings = WorkerSettings()
         if arguments.queues:
             settings = settings.model_copy(update={"queues": tuple(arguments.queues.split(","))})
-        app.run_render_worker(farm, InputSettings(), settings)
+        app.run_render_worker(farm, InputSettings(), settings, QualitySettings())
 
 
 if __name__ == "__main__":

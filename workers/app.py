@@ -19,8 +19,9 @@ from farm import log, queue
 from farm.db.session import Database, connect
 from farm.domain.ids import new_id
 from farm.domain.limits import InputLimits
+from farm.domain.quality import QualityLimits
 from farm.flow.workers import WorkerFacts
-from farm.settings import FarmSettings, InputSettings, WebhookSettings, WorkerSettings
+from farm.settings import FarmSettings, InputSettings, QualitySettings, WebhookSettings, WorkerSettings
 from farm.storage.blobs import open_store
 from workers import tasks
 from workers.canary import Canary
@@ -50,7 +51,9 @@ def memory_limit(settings: WorkerSettings) -> int:
     return settings.memory_bytes or machine * 4 // 5
 
 
-def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings) -> tuple[Celery, Worker]:
+def render_worker(
+    farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings, quality: QualitySettings
+) -> tuple[Celery, Worker]:
     """A worker with its engine started and its row written. Raises Failed when the device cannot be had."""
     engine = Engine(
         studio(Setup(settings.device, settings.threads, codecs=settings.codecs)),
@@ -69,6 +72,7 @@ def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSet
         settings.chunk_frames,
         settings.deadline_s,
         settings.keeps_frame_hashes,
+        QualityLimits(**{field.name: getattr(quality, field.name) for field in fields(QualityLimits)}),
     )
     facts = WorkerFacts(
         settings.id or new_id("wrk"),
@@ -86,8 +90,10 @@ def render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSet
     return app, worker
 
 
-def run_render_worker(farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings) -> None:
-    app, worker = render_worker(farm, inputs, settings)
+def run_render_worker(
+    farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings, quality: QualitySettings
+) -> None:
+    app, worker = render_worker(farm, inputs, settings, quality)
     stopping = threading.Event()
 
     def stop(**_: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +24,12 @@ from farm.domain.job import Kind, Phase
 from farm.domain.order import Progress
 from farm.domain.span import Span
 from farm.face.composite import paste
+from farm.face.nets import FaceNets
 from farm.face.planes import PlanesBatch, to_device, to_frames
 from farm.media import decode
 from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
-from farm.media.mux import check_segment
+from farm.media.mux import Given, check_segment
 from farm.media.thumbnail import jpeg
 from farm.nets.bundle import Bundle
 from farm.nets.slots import out_of_slots
@@ -37,6 +38,7 @@ from workers.coding import Appearance, Coder
 from workers.factors import SOURCE
 from workers.plan_file import PlanFile, PlannedVideo
 from workers.reading import Reader, StillReader, Window, windows
+from workers.scoring import Scorer, verdict
 from workers.stages import Line, Stage
 from workers.work import Check, Preview, Rendered, RenderWork, Report
 
@@ -78,29 +80,30 @@ def render(
     bundle: Bundle,
     who: Appearance,
     batch_frames: int,
+    nets: Callable[[], FaceNets],
     report: Report,
     check: Check,
     decoder: str | None = None,
 ) -> Rendered:
-    """Write the segment of work.span to work.dest, and see that it decodes (else OutputCheckFailed).
+    """Write the segment of work.span to work.dest, and see that it is fit to be shown (else OutputCheckFailed).
 
-    decoder: the GPU's, where it is to be used.
+    nets: for the scores. decoder: the GPU's, where it is to be used.
     """
-    line = Line(stages(work, plan, bundle, who, batch_frames, report, decoder))
+    chunk = _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder)
+    line = Line(chunk.stages())
     total, done, started, computed = len(work.span), 0, time.monotonic(), time.process_time()
-    faces = 0
     for batch in line:
         check()
         done += len(batch.outputs)
-        faces += sum(batch.has_face)
         rate = done / max(time.monotonic() - started, 1e-9)
         report(Progress(Phase.RENDERING, done, total, rate))
     checked = time.perf_counter()
-    check_segment(work.dest, total)
+    check_segment(work.dest, chunk.given)
+    scores, marks = verdict(chunk.scorer.scores(), work, is_trained=bundle.manifest.trained)
     seconds = {**line.seconds, "check": time.perf_counter() - checked}
     seconds |= {f"{stage}_cpu": spent for stage, spent in line.cpu_seconds.items()}
     seconds |= {"cpu": time.process_time() - computed, "line": time.monotonic() - started}
-    return Rendered(done, seconds, {"face_found": faces / total})
+    return Rendered(done, seconds, scores, marks)
 
 
 def stages(
@@ -109,18 +112,12 @@ def stages(
     bundle: Bundle,
     who: Appearance,
     batch_frames: int,
+    nets: Callable[[], FaceNets],
     report: Report,
     decoder: str | None = None,
 ) -> list[Stage]:
     """What becomes of a chunk's frames, from the file to the segment."""
-    chunk = _Chunk(work, plan, bundle, who, batch_frames, report, decoder)
-    return [
-        ("decode", chunk.decode),
-        ("encode_factors", chunk.encode_factors),
-        ("generate", chunk.generate),
-        ("composite", chunk.composite),
-        ("encode", chunk.encode),
-    ]
+    return _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder).stages()
 
 
 class _Chunk:
@@ -133,6 +130,7 @@ class _Chunk:
         bundle: Bundle,
         who: Appearance,
         batch_frames: int,
+        nets: Callable[[], FaceNets],
         report: Report,
         decoder: str | None,
     ) -> None:
@@ -143,6 +141,19 @@ class _Chunk:
         clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
         runs = [video.run for video in plan.videos]
         self._lanes = factors.lanes(work.spec, bundle.gains, plan.timeline, work.span, runs, clocks)
+        self._voice = next((lane for lane in self._lanes[Factor.LIP] if lane.video == factors.VOICE), None)
+        picture, _ = self._picture()
+        self.given = Given(picture, plan.timeline.time_base)
+        self.scorer = Scorer(work, plan, picture, self._voice, nets)
+
+    def stages(self) -> list[Stage]:
+        return [
+            ("decode", self.decode),
+            ("encode_factors", self.encode_factors),
+            ("generate", self.generate),
+            ("composite", self.composite),
+            ("encode", self.encode),
+        ]
 
     def decode(self, _: Iterator[object]) -> Iterator[_Read]:
         work, plan = self._work, self._plan
@@ -153,7 +164,7 @@ class _Chunk:
             self._batch,
             self._shown,
             [lane for lanes in self._lanes.values() for lane in lanes if lane.video != factors.VOICE],
-            voice_taps=next((lane.taps_NW for lane in self._lanes[Factor.LIP] if lane.video == factors.VOICE), None),
+            voice_taps=None if self._voice is None else self._voice.taps_NW,
             shows_source=self._pastes,
             window_frames=max(WINDOW_BYTES // frame_bytes, self._batch),
         )
@@ -208,6 +219,7 @@ class _Chunk:
                 shown = range(batch.outputs.start, batch.outputs.stop)
                 image_B3SS = self._bundle.generator(batch.style_BD, self._who.map_1CMM)
                 image_N3SS = out_of_slots(image_B3SS, shown, self._batch).float()
+                self.scorer.generated(batch.outputs, out_of_slots(batch.style_BD, shown, self._batch), image_N3SS)
                 yield replace(batch, style_BD=None, generated_N3SS=image_N3SS)
 
     def composite(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
@@ -216,6 +228,7 @@ class _Chunk:
             for batch in batches:
                 image = batch.generated_N3SS
                 if image is None:
+                    self.scorer.composed(batch.outputs, batch.source, batch.frames, batch.frames)
                     yield batch
                 elif self._pastes:
                     planes = to_device(batch.frames, source.picture, self._bundle.device)
@@ -227,11 +240,15 @@ class _Chunk:
                         np.asarray(source.points[at]),
                         np.asarray(batch.has_face, bool),
                     )
-                    yield replace(batch, frames=to_frames(planes, batch.frames), generated_N3SS=None)
+                    made = to_frames(planes, batch.frames)
+                    self.scorer.composed(batch.outputs, batch.source, batch.frames, made)
+                    yield replace(batch, frames=made, generated_N3SS=None)
                 else:
                     planes = square.planes(image)
                     pts = timeline.pts[batch.outputs.start : batch.outputs.stop]
-                    yield replace(batch, frames=_frames(planes, batch.outputs, pts), generated_N3SS=None)
+                    made = _frames(planes, batch.outputs, pts)
+                    self.scorer.composed(batch.outputs, batch.source, (), made)
+                    yield replace(batch, frames=made, generated_N3SS=None)
 
     def encode(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
         work = self._work
@@ -252,6 +269,7 @@ class _Chunk:
             for batch in batches:
                 for frame in batch.frames:
                     encoder.add(frame)
+                    self.given.add(frame)
                     if work.frame_hashes is not None:
                         hashes.append(f"{frame.index} {frame_sha256(frame)}\n")
                 if work.preview is not None and (is_first or time.monotonic() - previewed >= work.preview_s):

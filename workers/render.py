@@ -35,7 +35,7 @@ def render(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Segm
     if (hashes := work.frame_hashes) is not None:
         transfer(lambda: shop.store.put_file(hashes, keys.frame_hashes(order.lease)), beat.abort)
     seconds |= {**rendered.seconds, "upload": time.perf_counter() - began}
-    return Segment(blob, work.span, rendered.frames, seconds, rendered.scores, previews.key)
+    return Segment(blob, work.span, rendered.frames, seconds, rendered.scores, previews.key, rendered.flags)
 
 
 def _work(order: Order, shop: Workshop, scratch: Path) -> RenderWork:
@@ -56,6 +56,8 @@ def _work(order: Order, shop: Workshop, scratch: Path) -> RenderWork:
         scratch / "segment.mp4",
         preview=scratch / "preview.jpg",
         frame_hashes=scratch / "frames.txt" if shop.keeps_frame_hashes else None,
+        quality=shop.quality,
+        may_rerender=order.lease.attempt <= shop.quality.rerenders,
     )
 
 

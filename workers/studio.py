@@ -106,7 +106,7 @@ class Studio:
         check()
         who = self._appearance(work, plan, loaded)
         try:
-            return render(work, plan, loaded, who, batch, report, check, self._decoder)
+            return render(work, plan, loaded, who, batch, self._face_nets, report, check, self._decoder)
         except (torch.OutOfMemoryError, MemoryError) as error:
             # What else is in memory must not make the next, smaller try fail as well.
             self._bundles.clear()

@@ -11,6 +11,7 @@ from farm.domain.job import JobSpec
 from farm.domain.limits import MediaLimits
 from farm.domain.media import MediaFacts
 from farm.domain.order import Progress
+from farm.domain.quality import QualityLimits
 from farm.domain.span import Span
 
 
@@ -63,7 +64,7 @@ class RenderWork:
     job_key names what the appearance depends on (plan and version), so that the child encodes it once a job.
     batch_frames: smaller than the plan's after oom; None for the plan's.
     preview: a JPEG rewritten every `preview_s` seconds. frame_hashes: a file to write "index SHA-256" of each output
-    frame's raw planes to, for tests.
+    frame's raw planes to, for tests. may_rerender: a score beyond its limit may give up this attempt.
     """
 
     spec: JobSpec
@@ -80,11 +81,13 @@ class RenderWork:
     preview: Path | None = None
     preview_s: float = 3.0
     frame_hashes: Path | None = None
+    quality: QualityLimits = field(default_factory=QualityLimits)
+    may_rerender: bool = True
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A finished segment: frames written, seconds, scores by name.
+    """A finished segment: frames written, seconds, scores by name, names of the limits they break.
 
     seconds: how long each stage was busy, under its name; what its own thread computed, as `<stage>_cpu`; what the
     whole process computed, with the threads of codecs and networks, as `cpu`; how long it all took, as `line`.
@@ -93,6 +96,7 @@ class Rendered:
     frames: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeVar
 
 from farm.domain.limits import InputLimits
+from farm.domain.quality import QualityLimits
 from farm.storage.blobs import BlobStore
 from workers.engine import Engine
 from workers.inputs import Inputs
@@ -33,6 +34,7 @@ class Workshop:
     chunk_frames: int | None = None
     deadline_s: float = 3600.0
     keeps_frame_hashes: bool = False
+    quality: QualityLimits = field(default_factory=QualityLimits)
 
 
 def transfer(step: Callable[[], T], abort: threading.Event) -> T:

@@ -162,7 +162,8 @@ class JobAnswer(Answer):
     waiting_reason: str | None
     model_version: str
     media: MediaAnswer | None
-    scores: Mapping[str, float]
+    scores: Mapping[str, float] = Field(description="By name, means over the chunks (docs/quality.md)")
+    flags: list[str] = Field(description="Limits of quality that some chunk breaks (docs/quality.md)")
     error: JobErrorAnswer | None
     output: OutputAnswer | None
     created_at: datetime
@@ -204,6 +205,8 @@ class ChunkAnswer(Answer):
     available_at: datetime
     lease_expires_at: datetime | None
     attempts: list[AttemptAnswer]
+    scores: Mapping[str, float]
+    flags: list[str]
     updated_at: datetime
 
     @staticmethod
@@ -234,6 +237,8 @@ class ChunkAnswer(Answer):
                 )
                 for a in view.attempts
             ],
+            scores=view.scores,
+            flags=list(view.flags),
             updated_at=view.updated_at,
         )
 
@@ -247,7 +252,8 @@ class ResultAnswer(Answer):
     output: OutputAnswer | None
     error: JobErrorAnswer | None
     model_version: str
-    scores: Mapping[str, float]
+    scores: Mapping[str, float] = Field(description="By name, means over the chunks (docs/quality.md)")
+    flags: list[str] = Field(description="Limits of quality that some chunk breaks (docs/quality.md)")
     seconds: float | None
 
     @staticmethod
@@ -261,6 +267,7 @@ class ResultAnswer(Answer):
             error=JobErrorAnswer.model_validate(error) if error else None,
             model_version=line.version_id,
             scores=line.scores,
+            flags=list(line.flags),
             seconds=line.seconds,
         )
 

@@ -57,6 +57,10 @@ def show(
         terminal.say(f"  {reason}")
     if found.output:
         terminal.say(f"  {found.output.frames} frames, {found.output.duration_s:.2f} s, {found.output.uri}")
+    if found.scores:
+        terminal.say("  scores: " + ", ".join(f"{name} {value:.3g}" for name, value in sorted(found.scores.items())))
+    if found.flags:
+        terminal.say(f"  [yellow]beyond the limits of quality: {', '.join(found.flags)}[/yellow]")
     rows = [(c.work, f"{c.start}-{c.stop}", c.status, len(c.attempts), _last_attempt(c)) for c in chunks]
     terminal.table(("work", "frames", "status", "attempts", "last attempt"), rows, "not planned yet")
 

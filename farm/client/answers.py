@@ -100,6 +100,7 @@ class Job:
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    flags: tuple[str, ...] = ()
 
     @property
     def is_terminal(self) -> bool:
@@ -137,6 +138,8 @@ class Chunk:
     available_at: datetime
     lease_expires_at: datetime | None
     attempts: tuple[Attempt, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class Result:
     model_version: str | None
     scores: Mapping[str, float]
     seconds: float | None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

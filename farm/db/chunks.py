@@ -44,6 +44,8 @@ def page(
             available_at=row.available_at,
             lease_expires_at=row.lease_expires_at,
             attempts=tuple(attempts.get(row.id, ())),
+            scores=(row.segment or {}).get("scores", {}),
+            flags=tuple((row.segment or {}).get("flags", ())),
             updated_at=row.updated_at,
         )
         for row in rows

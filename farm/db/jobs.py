@@ -80,6 +80,7 @@ def results(session: Session, tenant_id: str, batch_id: str) -> Iterator[ResultL
             JobRow.error_detail,
             JobRow.version_id,
             JobRow.scores,
+            JobRow.flags,
             extract("epoch", JobRow.finished_at - JobRow.started_at).label("seconds"),
         )
         .where(JobRow.tenant_id == tenant_id, JobRow.batch_id == batch_id)
@@ -95,6 +96,7 @@ def results(session: Session, tenant_id: str, batch_id: str) -> Iterator[ResultL
             error_detail=row.error_detail,
             version_id=row.version_id,
             scores=row.scores,
+            flags=tuple(row.flags),
             seconds=None if row.seconds is None else float(row.seconds),
         )
 
@@ -250,6 +252,7 @@ def _view(row: JobRow, live: Live, wait: Wait, fleet_speed: float, ahead_frames:
         error_detail=row.error_detail,
         output=_output(row.output),
         scores=row.scores,
+        flags=tuple(row.flags),
         created_at=row.created_at,
         updated_at=row.updated_at,
         started_at=row.started_at,

@@ -320,6 +320,7 @@ class JobRow(Row):
     chunks_total: Mapped[int] = mapped_column(server_default="0")
     chunks_done: Mapped[int] = mapped_column(server_default="0")
     scores: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    flags: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
     preview_key: Mapped[str | None]
     chunks_erased_at: Mapped[datetime | None]
     previews_erased_at: Mapped[datetime | None]

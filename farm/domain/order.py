@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.domain.chunk import Lease
+from farm.domain.document import LATER
 from farm.domain.job import JobSpec, Phase
 from farm.domain.media import MediaFacts
 from farm.domain.span import Span
@@ -43,7 +44,8 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class Segment:
-    """The encoded output of a render chunk. `seconds` by stage of the engine; `scores` by name.
+    """The encoded output of a render chunk. `seconds` by stage of the engine; `scores` by name; `flags`: limits
+    that the scores break (farm.domain.quality).
 
     preview_key: the newest picture of the chunk, as in Progress; a chunk may be done before its first heartbeat.
     """
@@ -54,6 +56,12 @@ class Segment:
     seconds: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     preview_key: str | None = None
+    flags: tuple[str, ...] = field(default=(), metadata=LATER)
+
+
+def all_flags(segments: Sequence[Segment]) -> tuple[str, ...]:
+    """Flags of a whole job: those of any segment, each once, sorted."""
+    return tuple(sorted({name for segment in segments for name in segment.flags}))
 
 
 def mean_scores(segments: Sequence[Segment]) -> dict[str, float]:

@@ -56,6 +56,7 @@ def job(view: JobView) -> dict[str, Any]:
         "model_version": view.version_id,
         "media": _media(view.plan) if view.plan else None,
         "scores": dict(view.scores),
+        "flags": list(view.flags),
         "error": error(view.error_code, view.error_detail),
         "output": output(view.output),
         "created_at": view.created_at,

@@ -88,6 +88,7 @@ class JobView:
     error_detail: str | None
     output: Output | None
     scores: Mapping[str, float]
+    flags: tuple[str, ...]
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -123,6 +124,8 @@ class ChunkView:
     available_at: datetime
     lease_expires_at: datetime | None
     attempts: tuple[AttemptView, ...]
+    scores: Mapping[str, float]
+    flags: tuple[str, ...]
     updated_at: datetime
 
 
@@ -172,4 +175,5 @@ class ResultLine:
     error_detail: str | None
     version_id: str
     scores: Mapping[str, float]
+    flags: tuple[str, ...]
     seconds: float | None

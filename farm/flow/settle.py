@@ -9,7 +9,7 @@ from farm.domain.chunk import ChunkStatus, Failure, Lease, Reason, Work
 from farm.domain.document import to_document
 from farm.domain.ids import new_id
 from farm.domain.job import JobStatus
-from farm.domain.order import Output, Segment, mean_scores
+from farm.domain.order import Output, Segment, all_flags, mean_scores
 from farm.domain.retry import BLAMED, GiveUp, RetryAfter, next_try
 from farm.domain.ripple import WORKING
 from farm.domain.span import Span
@@ -99,8 +99,14 @@ def _finished(session: Session, lease: Lease, output: Output) -> JobStatus:
     job, chunk = held_job(session, lease)
     ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.SUCCEEDED)
     ledger.end_attempt(session, lease.token, "succeeded")
-    scores = mean_scores(leases.segments(session, job.id))
-    ledger.change_job(session, [job.id], output=to_document(output), scores=scores)
+    segments = leases.segments(session, job.id)
+    ledger.change_job(
+        session,
+        [job.id],
+        output=to_document(output),
+        scores=mean_scores(segments),
+        flags=list(all_flags(segments)),
+    )
     ripple.settle(session, [Change(job, JobStatus.SUCCEEDED, "the output is stored")])
     quarantine.proved(session, chunk.worker_id, chunk.failed_by)
     return JobStatus.SUCCEEDED

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.packet import Packet
+from numpy.typing import NDArray
 
 from farm.domain.job import OutputSetting
 from farm.media import audio
-from farm.media.encode import Clock
+from farm.media.encode import Clock, even
+from farm.media.frame import Frame, PictureFormat
+from farm.media.glance import Glance, differs, glance, stands_still
 
 MAX_MOVIE_TIMESCALE: Final = 10_000_000
 
@@ -69,20 +73,59 @@ def assemble(
     return check_file(dest, shown, end, clock, output, progress)
 
 
-def check_segment(path: Path, frames: int) -> None:
-    """Decode a whole segment: it holds `frames` pictures that decode. Raises OutputCheckFailed."""
+class Given:
+    """What is handed to the encoder of a segment, in few numbers: times of the frames, and a glance at each."""
+
+    def __init__(self, picture: PictureFormat, time_base: Fraction) -> None:
+        self.size = (even(picture.width), even(picture.height))
+        self.ticks: list[int] = []
+        self.glances: list[Glance] = []
+        self._clock, self._bit_depth = Clock(time_base), picture.bit_depth
+
+    def add(self, frame: Frame) -> None:
+        self.ticks.append(self._clock.ticks(frame.pts))
+        self.glances.append(glance(frame.y, self._bit_depth))
+
+
+def check_segment(path: Path, given: Given) -> None:
+    """Decode a whole segment: it holds the pictures that were handed in, at their times. Raises OutputCheckFailed."""
+    found: list[Glance] = []
+    at: list[int] = []
+    frames = len(given.ticks)
     with _opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        decoded = 0
+        size = (stream.codec_context.width, stream.codec_context.height)
+        if size != given.size:
+            wanted = f"{given.size[0]} x {given.size[1]}"
+            raise OutputCheckFailed(f"{path.name} is {size[0]} x {size[1]} pixels instead of {wanted}")
         try:
             for packet in container.demux(stream):
                 pictures: Any = packet.decode()
-                decoded += sum(not picture.is_corrupt for picture in pictures)
+                for picture in pictures:
+                    if not picture.is_corrupt:
+                        at.append(picture.pts)
+                        found.append(glance(*_luma(picture)))
         except FFmpegError as error:
-            raise OutputCheckFailed(f"{path.name} does not decode behind frame {decoded}: {error.strerror}") from error
-    if decoded != frames:
-        raise OutputCheckFailed(f"{path.name} holds {decoded} frames instead of {frames}")
+            raise OutputCheckFailed(
+                f"{path.name} does not decode behind frame {len(found)}: {error.strerror}"
+            ) from error
+    if len(found) != frames:
+        raise OutputCheckFailed(f"{path.name} holds {len(found)} frames instead of {frames}")
+    if [pts - at[0] for pts in at] != [pts - given.ticks[0] for pts in given.ticks]:
+        raise OutputCheckFailed(f"{path.name}: its frames are not at the planned times")
+    for k, (wanted, seen) in enumerate(zip(given.glances, found, strict=True)):
+        if differs(wanted, seen):
+            raise OutputCheckFailed(f"{path.name}: frame {k} is not the picture that was encoded")
+    if stands_still(given.glances, found):
+        raise OutputCheckFailed(f"{path.name}: its picture stands still where it should move")
+
+
+def _luma(picture: Any) -> tuple[NDArray[Any], int]:
+    depth = picture.format.components[0].bits
+    plane = picture.planes[0]
+    rows = np.frombuffer(plane, np.uint16 if depth > 8 else np.uint8).reshape(plane.height, -1)
+    return rows[:, : plane.width], depth
 
 
 def _opened(path: Path) -> InputContainer:

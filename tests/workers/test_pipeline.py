@@ -14,7 +14,7 @@ from farm.domain.factor import Drive, Driver, Factors, FactorSegment, FactorSett
 from farm.domain.job import Kind, SyncMode
 from farm.domain.order import Progress
 from farm.domain.span import Span, cut
-from farm.media import decode, mux
+from farm.media import decode
 from farm.media.frame import Frame
 from tests import media_files
 from tests.workers import planned
@@ -180,4 +180,4 @@ def test_a_halved_batch_renders_the_same_length(studio: Studio, tiny: BundleFold
     job = planned.job(tmp_path, media_files.video(tmp_path / "source.mp4", frames=12), tiny, loses_face=False)
     result: Any = studio(job.work(Span(0, 12), tmp_path / "out", batch_frames=2), lambda report: None, lambda: None)
     assert result.frames == 12
-    mux.check_segment(tmp_path / "out" / "segment.mp4", 12)
+    assert len(decode.scan(tmp_path / "out" / "segment.mp4").index_only()) == 12

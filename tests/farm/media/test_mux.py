@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,12 +14,12 @@ import pytest
 from farm.domain import timeline
 from farm.domain.job import OutputSetting, SyncMode
 from farm.domain.limits import MediaLimits
-from farm.domain.span import cut
+from farm.domain.span import Span, cut
 from farm.media import audio, decode, encode, mux, probe, thumbnail
 from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import FrameIndex
-from farm.media.mux import OutputCheckFailed
+from farm.media.mux import Given, OutputCheckFailed
 from tests import media_files
 from tests.farm.media.test_audio import clicks
 
@@ -36,9 +37,12 @@ def segments(
         for number, span in enumerate(cut(len(its), chunk)):
             paths.append(folder / f"{number}.mp4")
             encoder = SegmentEncoder(paths[-1], video.picture, its.time_base, its.frame_rate, output, tags)
+            given = Given(video.picture, its.time_base)
             for frame in video.frames(span):
                 encoder.add(frame)
+                given.add(frame)
             assert encoder.close() == len(span)
+            mux.check_segment(paths[-1], given)
     return paths
 
 
@@ -211,15 +215,64 @@ def test_a_damaged_segment_is_noticed(tmp_path: Path) -> None:
     path = media_files.video(tmp_path / "a.mp4", frames=20)
     its = decode.scan(path).index_only()
     (segment,) = segments(path, its, 20, tmp_path)
-    mux.check_segment(segment, 20)
+    with decode.open_video(path, its) as video:
+        frames = list(video.frames(Span(0, 20)))
+        picture = video.picture
+    mux.check_segment(segment, given_of(frames, picture, its))
     with pytest.raises(OutputCheckFailed, match="20 frames instead of 21"):
-        mux.check_segment(segment, 21)
+        mux.check_segment(segment, given_of([*frames, replace(frames[-1], pts=frames[-1].pts + 1)], picture, its))
+    late = [replace(frame, pts=frame.pts + (frame.index > 11)) for frame in frames]
+    black = [replace(frame, y=frame.y // (9 if frame.index == 13 else 1)) for frame in frames]
+    with pytest.raises(OutputCheckFailed, match="planned times"):
+        mux.check_segment(segment, given_of(late, picture, its))
+    with pytest.raises(OutputCheckFailed, match="pixels instead of"):
+        mux.check_segment(segment, given_of(frames, replace(picture, width=picture.width + 2), its))
+    with pytest.raises(OutputCheckFailed, match="frame 13 is not the picture"):
+        mux.check_segment(segment, given_of(black, picture, its))
     data = bytearray(segment.read_bytes())
     middle = data.index(b"mdat") + 4 + (data.index(b"moov") - data.index(b"mdat")) // 2
     data[middle : middle + 500] = np.random.default_rng(0).bytes(500)
     segment.write_bytes(bytes(data))
     with pytest.raises(OutputCheckFailed):
-        mux.check_segment(segment, 20)
+        mux.check_segment(segment, given_of(frames, picture, its))
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_a_picture_that_stands_still_or_is_black_is_noticed(codec: str, tmp_path: Path) -> None:
+    """A patch moves by little: no frame is far from what it should be, but all are the first."""
+    picture, base = PictureFormat(160, 120, 8, 1, 1, "bt601", False), Fraction(1, 25)
+    rows, columns = np.mgrid[:120, :160]
+    chroma = np.full((60, 80), 128, np.uint8)
+    frames = []
+    for k in range(12):
+        disc = (rows - 60) ** 2 + (columns - 70 - k) ** 2 < 15**2
+        frames.append(Frame(k, k, (100 + 60 * disc).astype(np.uint8), chroma, chroma))
+    output = OutputSetting(video_codec=codec, crf=51)
+
+    def made(name: str, shown: list[Frame]) -> Path:
+        encoder = SegmentEncoder(tmp_path / name, picture, base, Fraction(25), output)
+        for frame in shown:
+            encoder.add(frame)
+        encoder.close()
+        return tmp_path / name
+
+    given = Given(picture, base)
+    for frame in frames:
+        given.add(frame)
+    mux.check_segment(made("good.mp4", frames), given)
+    frozen = made("frozen.mp4", [replace(frames[6], index=k, pts=k) for k in range(12)])
+    with pytest.raises(OutputCheckFailed, match="stands still"):
+        mux.check_segment(frozen, given)
+    black = made("black.mp4", [replace(frame, y=np.full_like(frame.y, 16)) for frame in frames])
+    with pytest.raises(OutputCheckFailed, match="frame 0 is not the picture"):
+        mux.check_segment(black, given)
+
+
+def given_of(frames: list[Frame], picture: PictureFormat, its: FrameIndex) -> Given:
+    given = Given(picture, its.time_base)
+    for frame in frames:
+        given.add(frame)
+    return given
 
 
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
@@ -275,11 +328,14 @@ def test_segments_of_a_frame_or_two(tmp_path: Path, codec: str) -> None:
         encoder = SegmentEncoder(
             tmp_path / "a.mp4", picture, Fraction(1, 1000), Fraction(25), OutputSetting(video_codec=codec)
         )
+        given = Given(picture, Fraction(1, 1000))
         for k in range(frames):
             grey = (np.full((64, 64), 40 * k, np.uint8), *(np.full((32, 32), 128, np.uint8),) * 2)
-            encoder.add(Frame(k, 70 + 40 * k, *grey))
+            frame = Frame(k, 70 + 40 * k, *grey)
+            encoder.add(frame)
+            given.add(frame)
         assert encoder.close() == frames
-        mux.check_segment(tmp_path / "a.mp4", frames)
+        mux.check_segment(tmp_path / "a.mp4", given)
         assert decode.scan(tmp_path / "a.mp4").index_only().pts.tolist() == [40 * k for k in range(frames)]
 
 
