@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin
 
-from farm.domain.limits import InputLimits
+from farm.domain.limits import InputLimits, over
 from farm.errors import Rejected, Transient
 from farm.storage import guard
 from farm.storage.guard import Target, check_destination, check_uri
@@ -49,7 +49,8 @@ def fetch(uri: str, dest: Path, limits: InputLimits, endpoint_url: str | None = 
         return _save(_file(target, limits), dest, limits)
     if target.scheme == "s3":
         return _save(_s3(target, limits, endpoint_url), dest, limits)
-    with Watch(limits.fetch_timeout_s) as watch:
+    slow = over("the download took longer", "fetch_timeout_s", limits.fetch_timeout_s)
+    with Watch(limits.fetch_timeout_s, slow) as watch:
         return _save(_http(uri, limits, watch), dest, limits)
 
 
@@ -73,7 +74,7 @@ def _save(parts: Iterable[bytes], dest: Path, limits: InputLimits) -> Fetched:
 
 def _check_size(size: int, limits: InputLimits) -> None:
     if size > limits.max_bytes:
-        raise Rejected("uri_too_large", f"this file is larger than {limits.max_bytes} bytes")
+        raise Rejected("uri_too_large", over("this file has more bytes", "max_bytes", limits.max_bytes))
 
 
 def _file(target: Target, limits: InputLimits) -> Iterator[bytes]:
@@ -109,12 +110,13 @@ def _http(uri: str, limits: InputLimits, watch: Watch) -> Iterator[bytes]:
             raise Rejected("uri_scheme_refused", "a web server may not send the farm to another kind of uri")
         connection = Connection(target, guard.resolve(target, limits), watch)
         try:
-            response = _ask(connection, target)
-            if response.status not in _MOVED:
-                _check_status(response.status, target)
-                yield from _body(response, limits, watch)
-                return
-            uri = urljoin(uri, response.headers.get("Location") or "")
+            # A response keeps the socket to itself: the connection's own close would leave it open.
+            with _ask(connection, target) as response:
+                if response.status not in _MOVED:
+                    _check_status(response.status, target)
+                    yield from _body(response, limits, watch)
+                    return
+                uri = _next(uri, response.headers.get("Location") or "")
         except ssl.SSLCertVerificationError as error:
             raise Rejected("uri_tls", f"{target.host}: {error.verify_message}") from None
         except (OSError, http.client.HTTPException) as error:
@@ -123,6 +125,13 @@ def _http(uri: str, limits: InputLimits, watch: Watch) -> Iterator[bytes]:
         finally:
             connection.close()
     raise Rejected("uri_redirects", f"more than {REDIRECTS} redirects")
+
+
+def _next(uri: str, to: str) -> str:
+    try:
+        return urljoin(uri, to)
+    except ValueError as error:
+        raise Rejected("uri_malformed", f"a redirect leads to what is no uri: {error}") from None
 
 
 def _ask(connection: Connection, target: Target) -> http.client.HTTPResponse:

@@ -15,6 +15,19 @@ from farm.storage.blobs import check_key
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is handed out to the internet at large (RFC 4291)."""
+_NEVER = tuple(
+    ipaddress.ip_network(block)
+    for block in (
+        "192.0.0.0/24",  # IETF protocols (RFC 6890); metadata of one cloud
+        "192.88.99.0/24",  # 6to4 relays (RFC 7526)
+        "168.63.129.16/32",  # the host below every virtual machine of another cloud
+        "2001::/23",  # IETF protocols, Teredo
+        "2001:db8::/32",
+        "3fff::/20",  # documentation (RFC 9637)
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +49,15 @@ def check_uri(uri: str, limits: InputLimits) -> Target:
     target = _parse(uri)
     if target.scheme not in limits.schemes:
         raise Rejected(
-            "uri_scheme_refused", f"{target.scheme}: uris are not taken here, only {_either(limits.schemes)}"
+            "uri_scheme_refused",
+            f"{target.scheme}: uris are not taken here, only {_either(limits.schemes)} (DUBFARM_INPUT_SCHEMES)",
         )
     if target.scheme == "file":
         _check_root(target.path, limits)
     elif target.scheme == "s3":
         if target.host not in limits.s3_buckets:
-            raise Rejected("uri_bucket_refused", f"bucket {target.host!r} is not one that this farm may read")
+            detail = f"bucket {target.host!r} is not one that this farm may read (DUBFARM_INPUT_S3_BUCKETS)"
+            raise Rejected("uri_bucket_refused", detail)
     elif target.scheme in ("https", "http"):
         literal = _literal(target.host)
         if literal is not None:
@@ -94,7 +109,7 @@ def _either(names: tuple[str, ...]) -> str:
 def _check_root(path: str, limits: InputLimits) -> None:
     if "\0" in path or not _inside(Path(os.path.normpath(path)), limits.file_roots):
         roots = ", ".join(map(str, limits.file_roots)) or "no folder at all"
-        raise Rejected("uri_root_refused", f"file uris may only name files in {roots}")
+        raise Rejected("uri_root_refused", f"file uris may only name files in {roots} (DUBFARM_INPUT_FILE_ROOTS)")
 
 
 def _inside(path: Path, roots: tuple[Path, ...]) -> bool:
@@ -145,19 +160,20 @@ def _check_address(address: IPAddress, target: Target, limits: InputLimits) -> N
     if target.host in limits.private_hosts or f"{target.host}:{target.port}" in limits.private_hosts:
         return
     if not is_public(address):
-        raise Rejected("uri_host_refused", f"{target.host} is a private address; only public hosts are fetched from")
+        detail = f"{target.host} is a private address; only public hosts are reached (DUBFARM_INPUT_PRIVATE_HOSTS)"
+        raise Rejected("uri_host_refused", detail)
 
 
 def is_public(address: IPAddress) -> bool:
     """Whether everybody's internet is behind this address, also where an IPv6 address only wraps an IPv4 one."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        wrapped = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if any(inner is not None and not is_public(inner) for inner in wrapped):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+        if inner is not None:
+            return is_public(inner)
+        if address not in _UNICAST or (address.sixtofour is not None and not is_public(address.sixtofour)):
             return False
-        if address.ipv4_mapped is not None:
-            return True
+    if any(address in block for block in _NEVER if block.version == address.version):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
@@ -181,4 +197,5 @@ def check_destination(uri: str, limits: InputLimits) -> None:
         raise Rejected("destination_refused", getattr(error, "detail", str(error))) from None
     if target.scheme != "s3" or target.host not in limits.s3_buckets:
         buckets = ", ".join(limits.s3_buckets) or "none is set"
-        raise Rejected("destination_refused", f"a destination is s3://bucket/key in a bucket of this farm ({buckets})")
+        detail = f"a destination is s3://bucket/key in a bucket of this farm (DUBFARM_INPUT_S3_BUCKETS: {buckets})"
+        raise Rejected("destination_refused", detail)

@@ -24,9 +24,9 @@ QUIET_S: Final = 30.0
 class Watch:
     """Breaks off a download at its time limit, wherever it hangs; a server that drips a byte now and then ends too."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, detail: str | None = None) -> None:
         self._ends_at = time.monotonic() + limit_s
-        self._limit_s = limit_s
+        self._detail = detail or f"the exchange took longer than {limit_s:.0f} s"
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(limit_s, self._break_off)
         self._timer.daemon = True
@@ -49,7 +49,7 @@ class Watch:
 
     def check(self) -> None:
         if time.monotonic() >= self._ends_at:
-            raise Rejected("uri_too_slow", f"the download took longer than {self._limit_s:.0f} s")
+            raise Rejected("uri_too_slow", self._detail)
 
 
 class Connection(http.client.HTTPConnection):
