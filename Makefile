@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check real exactness memory fuzz-media outside clean
+.PHONY: demo test check real exactness memory fuzz-media faults chaos outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -35,6 +35,14 @@ memory: $(VENV)/.dev ## peak memory of 1 and 10 minutes, and what a 4 h source's
 
 fuzz-media: $(VENV)/.dev ## 2,000 mutated media files through the sandboxed door, and what became of them (five minutes)
 	$(BIN)/python -m tests.proofs.media_fuzz
+
+faults: $(VENV)/.dev ## every promise under its fault, with partitions and the upgrade of the version before
+	$(BIN)/python -m pytest tests/faults -m 'slow or not slow'
+
+SEED ?= 1
+MINUTES ?= 15
+chaos: $(VENV)/.dev ## a random schedule of all faults over batches of 20 jobs: make chaos SEED=7 MINUTES=15
+	$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES)
 
 outside: $(VENV)/.dev ## the same suite on Debian's postgresql and redis-server and an S3 server
 	$(BIN)/python infra/outside.py $(BIN)/python -m pytest

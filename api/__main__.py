@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from types import FrameType
 
@@ -59,7 +60,8 @@ def main() -> None:
         stopping=stopping,
         webhook_limits=InputLimits(schemes=webhooks.schemes, private_hosts=webhooks.private_hosts),
     )
-    Server(config(app, api.host, api.port), stopping).run()
+    inherited = None if api.fd is None else [socket.socket(fileno=api.fd)]
+    Server(config(app, api.host, api.port), stopping).run(sockets=inherited)
     database.close()
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from fastapi import FastAPI
 
 from api import errors, openapi
+from api.again import Again
 from api.deps import Farm
 from api.gate import BODY_LIMIT, Gate
 from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service, webhooks
@@ -61,5 +62,6 @@ def create_app(
     for module in (batches, jobs, assets, models, fleet, keys, audit, webhooks, service):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    app.add_middleware(Again)
     app.add_middleware(Gate, body_limit=body_limit)
     return app

@@ -222,6 +222,7 @@ def _on_rejected(request: Request, error: Exception) -> Response:
 def _on_transient(request: Request, error: Exception) -> Response:
     assert isinstance(error, Transient)
     log.warning("unavailable", code=error.code, detail=error.detail)
+    request.scope["database_away"] = error.code == "database_unavailable"  # api.again
     return response(request, "unavailable", error.detail, 503, headers={"Retry-After": "2"})
 
 

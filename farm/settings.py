@@ -70,6 +70,8 @@ class ApiSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = 8700
+    fd: int | None = None
+    """A listening socket that was inherited, instead of host and port: it outlives this process (dubfarm up)."""
     public_url: str | None = None
     """What clients see in links; None means the request's own base url."""
 

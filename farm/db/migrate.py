@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -9,22 +10,37 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from alembic import command
 from farm.db.session import driver_url
 
 SCRIPTS: Final = Path(__file__).resolve().parents[2] / "alembic"
+TRIES: Final = 50
+LOCK_WAIT_MS: Final = 1000
+_IN_USE: Final = frozenset({"55P03", "40P01"})
+"""SQLSTATE of a lock that was not to be had in time, and of a deadlock."""
 _TURN: Final = 7_273_001
 """Advisory lock that migrating processes wait for."""
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Run the Alembic migrations; safe to call from several processes at once (they take turns)."""
+def upgrade(url: str, revision: str = "head", scripts: Path = SCRIPTS) -> None:
+    """Run the Alembic migrations; safe to call from several processes at once (they take turns), and while the farm
+    works: a lock on a table that is in use is waited for only briefly, because everybody else queues behind it, and
+    then all is tried again."""
     engine = create_engine(driver_url(url))
     try:
-        with engine.begin() as connection:
-            connection.execute(text("select pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
-            command.upgrade(config(connection), revision)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with engine.begin() as connection:
+                    connection.execute(text("select pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
+                    connection.execute(text(f"set local lock_timeout = {LOCK_WAIT_MS}"))
+                    command.upgrade(config(connection, scripts), revision)
+                return
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) not in _IN_USE or not tries_left:
+                    raise
+                time.sleep(0.2)
     finally:
         engine.dispose()
 
@@ -40,9 +56,9 @@ def is_current(url: str) -> bool:
     return set(heads) == set(ScriptDirectory(str(SCRIPTS)).get_heads())
 
 
-def config(connection: Connection) -> Config:
+def config(connection: Connection, scripts: Path = SCRIPTS) -> Config:
     """Alembic's configuration, bound to an open connection."""
     made = Config()
-    made.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    made.set_main_option("script_location", str(scripts).replace("%", "%%"))
     made.attributes["connection"] = connection
     return made

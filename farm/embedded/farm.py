@@ -58,6 +58,7 @@ class EmbeddedFarm:
         self._supervisor = Supervisor(say)
         self._watch: threading.Thread | None = None
         self._lock: IO[bytes] | None = None
+        self._listening: socket.socket | None = None
         self.address: Address | None = None
 
     def __enter__(self) -> Address:
@@ -78,7 +79,8 @@ class EmbeddedFarm:
             raise
 
     def _start(self) -> Address:
-        port = self._choose_port()
+        self._listening = self._listen()
+        port = self._listening.getsockname()[1]
         environment = self._services()
         self._say("preparing the database")
         settings = FarmSettings(
@@ -92,9 +94,10 @@ class EmbeddedFarm:
 
         shown = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
         url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-        environment |= {"DUBFARM_API_HOST": self._host, "DUBFARM_API_PORT": str(port)}
+        # Ours while the API comes and goes: who connects in between waits instead of being refused.
+        api = {"DUBFARM_API_FD": str(self._listening.fileno()), "DUBFARM_API_PORT": str(port)}
         self._say("starting the API")
-        self._app("api", ["-m", "api"], environment, ((signal.SIGTERM, 10.0),))
+        self._app("api", ["-m", "api"], environment | api, API_STOP, (self._listening.fileno(),))
         self._app("control", ["-m", "workers", "--control", "--beat"], environment, ((signal.SIGTERM, 10.0),))
         for number in range(1, self._workers + 1):
             self._app(f"worker-{number}", ["-m", "workers"], self._for_worker(environment, number), WORKER_STOP)
@@ -108,8 +111,10 @@ class EmbeddedFarm:
         return self.address
 
     def wait(self) -> None:
-        """Until SIGINT or SIGTERM; then end everything. A second signal hastens. From the main thread only."""
+        """Until SIGINT or SIGTERM; then end everything. A second signal hastens. SIGHUP renews every process in turn.
+        From the main thread only."""
         asked = threading.Event()
+        renewal = threading.Event()
 
         def on_signal(_number: int, _frame: object) -> None:
             if asked.is_set():
@@ -117,13 +122,33 @@ class EmbeddedFarm:
             asked.set()
 
         earlier = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        earlier[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: renewal.set())
         try:
-            asked.wait()
+            while not asked.wait(0.5):
+                if renewal.is_set():
+                    renewal.clear()
+                    self.renew()
             self._say("stopping: workers hand back their chunks first (once more to hasten)")
             self.stop()
         finally:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
+
+    def processes(self) -> dict[str, int]:
+        """Pids of what runs now: postgres, valkey, api, control, worker-1, worker-2, …"""
+        return self._supervisor.pids()
+
+    def renew(self) -> None:
+        """Restart every process, one after another, workers first, while the farm goes on: to take up a new version of
+        the code, or new settings of a service. A worker hands its chunk back, requests wait at the door."""
+        for name in sorted(self._supervisor.pids(), key=lambda name: STAGES[name.split("-")[0]], reverse=True):
+            self._say(f"restarting {name}")
+            try:
+                self._supervisor.renew(name)
+                if name == "api" and self.address is not None:
+                    self._wait_for_api(self.address.url)
+            except Transient as error:
+                self._say(f"{name}: {error.detail}")
 
     def hasten(self) -> None:
         """Do not wait for anybody any more while stopping."""
@@ -135,6 +160,9 @@ class EmbeddedFarm:
         if self._watch is not None:
             self._watch.join()
             self._watch = None
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -176,13 +204,17 @@ class EmbeddedFarm:
         return first[0].url
 
     def _app(
-        self, name: str, arguments: list[str], environment: Mapping[str, str], stop: Sequence[tuple[int, float]]
+        self,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        stop: Sequence[tuple[int, float]],
+        pass_fds: Sequence[int] = (),
     ) -> None:
         def start() -> Running:
-            popen = process.spawn(
-                [sys.executable, *arguments], self.logs / f"{name}.log", env=environment, cwd=self.data_dir
-            )
-            return App(popen, stop)
+            log = self.logs / f"{name}.log"
+            command = [sys.executable, *arguments]
+            return App(process.spawn(command, log, env=environment, cwd=self.data_dir, pass_fds=pass_fds), stop)
 
         self._supervisor.add(name, start, STAGES[name.split("-")[0]])
 
@@ -197,12 +229,15 @@ class EmbeddedFarm:
         }
         return {**shares, **environment}  # what the user says himself wins
 
-    def _choose_port(self) -> int:
+    def _listen(self) -> socket.socket:
+        """The API's door: on the port that was asked for, else on 8700 when free, else on any."""
         if self._port is not None:
-            if not _is_free(self._host, self._port):
+            if (door := _door(self._host, self._port)) is None:
                 raise Rejected("port_in_use", f"port {self._port} on {self._host} is taken; choose another with --port")
-            return self._port
-        return PORT if _is_free(self._host, PORT) else process.free_port()
+            return door
+        door = _door(self._host, PORT) or _door(self._host, 0)
+        assert door is not None
+        return door
 
     def _wait_for_api(self, url: str) -> None:
         deadline = time.monotonic() + API_READY_S
@@ -216,7 +251,9 @@ class EmbeddedFarm:
         raise process.not_started("The API", self.logs / "api.log")
 
 
+API_STOP = ((signal.SIGTERM, 15.0),)
 WORKER_STOP = ((signal.SIGTERM, 20.0),)
+BACKLOG = 1024
 
 
 def _hold(data_dir: Path) -> IO[bytes]:
@@ -235,17 +272,20 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _is_free(host: str, port: int) -> bool:
+def _door(host: str, port: int) -> socket.socket | None:
+    """A socket that listens; None where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if isinstance(error, socket.gaierror):
-                raise Rejected("host_unknown", f"--host {host}: {error}") from None
-            return False
-    return True
+    door = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((host, port))
+        door.listen(BACKLOG)
+    except OSError as error:
+        door.close()
+        if isinstance(error, socket.gaierror):
+            raise Rejected("host_unknown", f"--host {host}: {error}") from None
+        return None
+    return door
 
 
 __all__ = ["Address", "EmbeddedFarm", "Rejected", "Transient"]

@@ -31,11 +31,12 @@ def spawn(
     as_user: str | None = None,
     reach: Sequence[Path] = (),
     cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session of its own (a terminal's Ctrl-C reaches only the farm), output appended to `log`.
 
     `death_signal` reaches it when the farm dies, even by SIGKILL (Linux). `as_user` changes the user, who must then be
-    able to reach the paths in `reach`.
+    able to reach the paths in `reach`. pass_fds: open files that it gets under the same numbers.
     """
     needs = "reach" if as_user and not all(_others_reach(path) for path in reach) else "-"
     launcher = [
@@ -59,6 +60,7 @@ def spawn(
             env=dict(env) if env is not None else None,
             cwd=cwd,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     if stdin is not None and process.stdin is not None:
         with process.stdin as pipe:

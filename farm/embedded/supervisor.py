@@ -117,6 +117,24 @@ class Supervisor:
                 self.say(f"{child.name}: {error.detail}")
             child.started_at = time.monotonic()
 
+    def pids(self) -> dict[str, int]:
+        """Of the children that run now, by name."""
+        runnings = {child.name: child.running for child in self.children}
+        return {name: running.pid for name, running in runnings.items() if running is not None and running.alive()}
+
+    def renew(self, name: str) -> None:
+        """End a child as `stop` would, and start it again at once. Raises Transient when it does not come up; it is
+        then tried again as after a death."""
+        with self._change:
+            if self._ending.is_set():
+                return
+            (child,) = (child for child in self.children if child.name == name)
+            if child.running is not None:
+                child.running.stop(self.hasten)
+            child.running, child.start_again_at = None, 0.0
+            child.running = child.start()
+            child.started_at = time.monotonic()
+
     def deaths(self, name: str) -> int:
         return sum(child.deaths for child in self.children if child.name == name)
 
