@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Inputs:
         self._folder = folder
         self._store = store
         self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._coming: dict[str, threading.Lock] = {}
         self._own = f"work-{socket.gethostname()}-"
         folder.mkdir(parents=True, exist_ok=True)
         self._remove_left_over()
@@ -56,11 +59,25 @@ class Inputs:
         """The blob as scratch/name. Raises Transient when the store does not answer or holds other bytes."""
         kept = self._path(blob.sha256)
         for _ in range(2):
-            if not kept.exists():
-                self._download(blob.key, blob.sha256, kept)
+            self.bring(blob)
             with suppress(FileNotFoundError):  # dropped just now by another worker
                 return self._linked(kept, scratch / name)
         raise Transient("cache_contended", f"{blob.sha256} was dropped from the cache while it was taken")
+
+    def bring(self, blob: Blob) -> None:
+        """Have the blob here, so that `file` need not fetch it. Raises Transient as `file` does."""
+        kept = self._path(blob.sha256)
+        if kept.exists():
+            return
+        with self._lock:
+            one_at_a_time = self._coming.setdefault(blob.sha256, threading.Lock())
+        try:
+            with one_at_a_time:
+                if not kept.exists():
+                    self._download(blob.key, blob.sha256, kept)
+        finally:
+            with self._lock:
+                self._coming.pop(blob.sha256, None)
 
     def keep(self, path: Path, sha256: str) -> None:
         """Remember a file that is here already under its content."""

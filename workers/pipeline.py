@@ -39,11 +39,15 @@ from workers.factors import SOURCE
 from workers.plan_file import PlanFile, PlannedVideo
 from workers.reading import Reader, StillReader, Window, windows
 from workers.scoring import Scorer, verdict
+from workers.shelf import Shelf
 from workers.stages import Line, Stage
 from workers.work import Check, Preview, Rendered, RenderWork, Report
 
 WINDOW_BYTES: Final = 192 * 2**20
 """Decoded pictures that a window running backward may hold."""
+RECENT: Final = 32
+RECENT_BYTES: Final = 96 * 2**20
+"""What a video keeps for the chunk that follows: frames that both chunks need, and some beyond."""
 PREVIEW_SIDE: Final = 640
 
 
@@ -71,7 +75,9 @@ class _Batch:
 def open_reader(path: Path, video: PlannedVideo, is_still: bool, decoder: str | None = None) -> Reader | StillReader:
     if is_still:
         return StillReader(decode.image(path)[0])
-    return Reader(decode.open_video(path, video.index, decoder))
+    picture = video.picture
+    frame_bytes = picture.width * picture.height * (2 if picture.bit_depth > 8 else 1) * 2
+    return Reader(decode.open_video(path, video.index, decoder), min(RECENT, RECENT_BYTES // frame_bytes))
 
 
 def render(
@@ -84,12 +90,14 @@ def render(
     report: Report,
     check: Check,
     decoder: str | None = None,
+    shelf: Shelf | None = None,
 ) -> Rendered:
     """Write the segment of work.span to work.dest, and see that it is fit to be shown (else OutputCheckFailed).
 
-    nets: for the scores. decoder: the GPU's, where it is to be used.
+    nets: for the scores. decoder: the GPU's, where it is to be used. shelf: where the chunk before may have left its
+    videos open.
     """
-    chunk = _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder)
+    chunk = _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder, shelf or Shelf())
     line = Line(chunk.stages())
     total, done, started, computed = len(work.span), 0, time.monotonic(), time.process_time()
     for batch in line:
@@ -115,9 +123,10 @@ def stages(
     nets: Callable[[], FaceNets],
     report: Report,
     decoder: str | None = None,
+    shelf: Shelf | None = None,
 ) -> list[Stage]:
     """What becomes of a chunk's frames, from the file to the segment."""
-    return _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder).stages()
+    return _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder, shelf or Shelf()).stages()
 
 
 class _Chunk:
@@ -133,9 +142,10 @@ class _Chunk:
         nets: Callable[[], FaceNets],
         report: Report,
         decoder: str | None,
+        shelf: Shelf,
     ) -> None:
         self._work, self._plan, self._bundle, self._who, self._report = work, plan, bundle, who, report
-        self._batch, self._decoder = batch_frames, decoder
+        self._batch, self._decoder, self._shelf = batch_frames, decoder, shelf
         self._pastes = work.spec.kind is Kind.DUB
         self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
         clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
@@ -171,7 +181,9 @@ class _Chunk:
         with ExitStack() as stack:
             readers: dict[int, Reader | StillReader] = {}
             for number, (path, video) in enumerate(zip((work.source, *work.drivers), plan.videos, strict=True)):
-                readers[number] = open_reader(path, video, not self._pastes and number == SOURCE, self._decoder)
+                is_still = not self._pastes and number == SOURCE
+                left = None if is_still else self._shelf.take(work.job_key, number, path)
+                readers[number] = left or open_reader(path, video, is_still, self._decoder)
                 stack.callback(readers[number].close)
             kept: dict[int, Frame] = {}
             for step in steps:
@@ -186,6 +198,20 @@ class _Chunk:
                         encode[number] = [own[index] for index in sorted(wanted)]
                 yield _Read(step, encode, {index: at_hand[index] for index in step.show})
                 kept = {index: frame for index, frame in at_hand.items() if index in step.keep}
+            del kept
+            self._look_ahead(readers[SOURCE])
+            # All went well: nothing is closed, for the next chunk of the job goes on from here.
+            stack.pop_all()
+            for number, reader in readers.items():
+                if isinstance(reader, Reader):
+                    self._shelf.leave(work.job_key, number, reader)
+
+    def _look_ahead(self, reader: Reader | StillReader) -> None:
+        """Decode what the next chunk begins with, while this one's frames are still on their way."""
+        stop = self._work.span.stop
+        following = self._plan.timeline.source_index[stop : stop + self._batch + factors.HALO]
+        for _ in reader.frames(sorted(set(following))):
+            pass
 
     def encode_factors(self, reads: Iterator[_Read]) -> Iterator[_Batch]:
         work, timeline = self._work, self._plan.timeline

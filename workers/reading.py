@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -141,15 +142,27 @@ def _groups(
 
 
 class Reader:
-    """Frames of one video by ascending index."""
+    """Frames of one video by ascending index. The last ones read, `recent` of them, are kept for who asks again."""
 
-    def __init__(self, video: Video) -> None:
+    def __init__(self, video: Video, recent: int = 0) -> None:
         self._video = video
+        self._most = recent
+        self._recent: OrderedDict[int, Frame] = OrderedDict()
 
     def frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
         # The video goes on from where it stands, unless a key frame is nearer.
         for index in wanted:
-            yield from self._video.frames(Span(index, index + 1))
+            frame = self._recent.get(index)
+            if frame is None:
+                (frame,) = self._video.frames(Span(index, index + 1))
+                self._recent[index] = frame
+                while len(self._recent) > self._most:
+                    self._recent.popitem(last=False)
+            yield frame
+
+    def moved(self, path: Path) -> None:
+        """The file is found elsewhere now."""
+        self._video.moved(path)
 
     def close(self) -> None:
         self._video.close()

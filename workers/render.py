@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
@@ -20,10 +21,14 @@ LAST_PREVIEW_S: Final = 2.0
 """How long a finished chunk waits for its last preview to be stored."""
 
 
-def render(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Segment:
+def render(
+    order: Order, shop: Workshop, beat: Heartbeat, scratch: Path, on_fetched: Callable[[], None] = lambda: None
+) -> Segment:
+    """on_fetched: called when the inputs are here, and the way to the store is free for others."""
     began = time.perf_counter()
     work = interruptible(lambda: _work(order, shop, scratch), beat.abort)
     seconds = {"fetch": time.perf_counter() - began}
+    on_fetched()
     previews = _Previews(order, shop, beat)
     try:
         rendered: Rendered = shop.engine.run(work, deadline_s=shop.deadline_s, on_report=previews, abort=beat.abort)

@@ -24,6 +24,7 @@ from workers.coding import Appearance, appearance
 from workers.factors import SOURCE
 from workers.pipeline import open_reader, render
 from workers.reasons import Failed
+from workers.shelf import Shelf
 from workers.studio_setup import Setup
 from workers.survey import survey
 from workers.work import Assembled, BundleFolder, Check, FinalizeWork, PlanWork, RenderWork, Report
@@ -51,6 +52,7 @@ class Studio:
         self._nets: FaceNets | None = None
         self._box: Sandbox | None = None
         self._box_limits: MediaLimits | None = None
+        self._shelf = Shelf()
         self._bundles: OrderedDict[str, Bundle] = OrderedDict()
         self._appearances: OrderedDict[str, Appearance] = OrderedDict()
 
@@ -71,6 +73,8 @@ class Studio:
         }
 
     def __call__(self, work: object, report: Report, check: Check) -> object:
+        if not isinstance(work, RenderWork):
+            self._shelf.clear()
         if isinstance(work, PlanWork):
             return survey(work, self._face_nets, self._sandbox(work.limits), self._encoders, report, check)
         if isinstance(work, RenderWork):
@@ -85,7 +89,8 @@ class Studio:
         return self._nets
 
     def close(self) -> None:
-        """End what was started beside this process."""
+        """End what was started beside this process, and let go of files."""
+        self._shelf.clear()
         if self._box is not None:
             self._box.close()
             self._box = None
@@ -106,11 +111,12 @@ class Studio:
         check()
         who = self._appearance(work, plan, loaded)
         try:
-            return render(work, plan, loaded, who, batch, self._face_nets, report, check, self._decoder)
+            return render(work, plan, loaded, who, batch, self._face_nets, report, check, self._decoder, self._shelf)
         except (torch.OutOfMemoryError, MemoryError) as error:
             # What else is in memory must not make the next, smaller try fail as well.
             self._bundles.clear()
             self._appearances.clear()
+            self._shelf.clear()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             failure = Failure(Reason.OOM, "out_of_memory", f"batch of {batch}: {error}", batch_frames=batch)

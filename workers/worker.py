@@ -16,15 +16,16 @@ from farm import log
 from farm.db.session import Database, Session
 from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
-from farm.domain.order import Order, Output, PlanRecord, Progress, Segment
+from farm.domain.order import Foreseen, Order, Output, PlanRecord, Progress, Segment
 from farm.domain.span import Span
 from farm.errors import LeaseLost, Transient
 from farm.flow import plan as flow_plan
 from farm.flow import workers as flow_workers
-from farm.flow.claim import claim, heartbeat, is_wanted
+from farm.flow.claim import claim, foresee, heartbeat, is_wanted
 from farm.flow.release import release
 from farm.flow.settle import fail, give_back, is_settled, succeed
 from farm.flow.workers import WorkerFacts
+from workers.ahead import Ahead
 from workers.finalize import finalize
 from workers.heartbeat import Heartbeat, clock
 from workers.plan import plan
@@ -66,6 +67,7 @@ class Worker:
         self.is_busy = False
         self._speeds: dict[str, float] = {}
         self._loaded: str | None = None
+        self._ahead = Ahead(shop.inputs, self._foresee)
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -77,6 +79,7 @@ class Worker:
     def stop(self) -> None:
         """Soft shutdown: no further chunk; the current one is given back at once, with no attempt spent."""
         self._stopping.set()
+        self._ahead.stop()
         beat = self._beat
         if beat is not None:
             beat.abort.set()
@@ -175,7 +178,7 @@ class Worker:
         if order.lease.work is Work.FINALIZE:
             return finalize(order, self._shop, beat, scratch)
         started = time.monotonic()
-        segment = render(order, self._shop, beat, scratch)
+        segment = render(order, self._shop, beat, scratch, lambda: self._ahead.begin(order.lease))
         self._loaded = order.version_id
         self._speeds[order.version_id] = segment.frames / max(time.monotonic() - started, 1e-6)
         return segment
@@ -214,6 +217,10 @@ class Worker:
     def _renew(self, lease: Lease, progress: Progress) -> Lease:
         with self._database.transaction() as session:
             return heartbeat(session, lease, progress)
+
+    def _foresee(self, lease: Lease) -> Foreseen | None:
+        with self._database.transaction() as session:
+            return foresee(session, lease)
 
     def _is_wanted(self, lease: Lease) -> bool:
         with self._database.transaction() as session:

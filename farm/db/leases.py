@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from farm.domain.asset import AssetStatus
 from farm.domain.chunk import ChunkStatus, Lease, Work
 from farm.domain.document import from_document
 from farm.domain.job import JobSpec, JobStatus, Phase
-from farm.domain.order import Blob, Order, PlanRecord, Progress, Segment
+from farm.domain.order import Blob, Foreseen, Order, PlanRecord, Progress, Segment
 from farm.domain.ripple import WORKING
 from farm.domain.span import Span
 
@@ -198,6 +198,31 @@ def _facts(session: Session, leased: Sequence[Lease]) -> dict[str, _JobFacts]:
         while len(_known) > _KNOWN_JOBS:
             _known.popitem(last=False)
     return found
+
+
+def foreseen(session: Session, lease: Lease) -> Foreseen | None:
+    """What comes next for the tenant of a lease, in the queue of its chunk, where that is another job; see Foreseen.
+
+    A look along the index of waiting chunks, which locks nothing. Another tenant's chunk may come first.
+    """
+    queue = select(ChunkRow.queue).where(ChunkRow.id == lease.chunk_id).scalar_subquery()
+    query = (
+        select(ChunkRow.job_id, ChunkRow.work)
+        .where(ChunkRow.queue == queue, ChunkRow.tenant_id == lease.tenant_id, claimable)
+        .order_by(ChunkRow.priority.desc(), ChunkRow.job_number, ChunkRow.ordinal)
+        .limit(1)
+    )
+    row = session.execute(query).one_or_none()
+    if row is None or row.job_id == lease.job_id or row.work == Work.FINALIZE:
+        return None
+    its = replace(lease, job_id=row.job_id, work=Work(row.work))
+    job = _facts(session, [its])[row.job_id]
+    if its.work is Work.PLAN:
+        blobs = tuple(asset_blobs(session, lease.tenant_id, asset_ids(job.spec)).values())
+    else:
+        assert job.plan is not None
+        blobs = (job.plan.plan, job.plan.source, *job.plan.drivers, job.plan.speech)
+    return Foreseen(row.job_id, blobs, job.bundle_key, job.bundle_sha256)
 
 
 def asset_ids(spec: JobSpec) -> tuple[str, ...]:

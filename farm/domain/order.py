@@ -108,6 +108,16 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """What a worker's next chunk probably needs: its job's files and the folder of its version. Nothing is leased."""
+
+    job_id: str
+    blobs: tuple[Blob, ...]
+    bundle_key: str
+    bundle_sha256: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """A worker's sign of life: what it does, how far it is in this chunk, and how fast."""
 

@@ -11,13 +11,13 @@ from farm.db.ledger import JobRecord
 from farm.db.session import Session
 from farm.domain.chunk import ChunkStatus, Lease, Reason, Work
 from farm.domain.job import JobStatus
-from farm.domain.order import Order, Progress
+from farm.domain.order import Foreseen, Order, Progress
 from farm.domain.ripple import WORKING
 from farm.errors import LeaseLost
 from farm.flow import ripple
 from farm.flow.ripple import Change
 
-__all__ = ["Ask", "claim", "claim_many", "heartbeat", "withdraw"]
+__all__ = ["Ask", "claim", "claim_many", "foresee", "heartbeat", "withdraw"]
 
 
 def claim(
@@ -67,6 +67,12 @@ def _take(session: Session, asks: Sequence[Ask], lease_s: float) -> dict[int, Ta
             found = leases.take(session, queue, [asks[index] for index in indices], lease_s)
             taken.update({indices[slot]: one for slot, one in found.items()})
     return taken
+
+
+def foresee(session: Session, lease: Lease) -> Foreseen | None:
+    """What the holder of a lease should bring to its machine for its next chunk; None when that is of the same job, or
+    nothing is waiting."""
+    return leases.foreseen(session, lease)
 
 
 def is_wanted(session: Session, lease: Lease) -> bool:

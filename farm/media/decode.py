@@ -154,6 +154,10 @@ class Video:
             yield Frame(at, int(self.index.pts[at]), y, u, v)
             at += 1
 
+    def moved(self, path: Path) -> None:
+        """The same file is found at `path` now, should it have to be opened again."""
+        self._path = path
+
     def _frame(self, wanted: int) -> VideoFrame:
         """Frame `wanted`, going on from where the decoder is if no key frame is nearer, proved by its checksum."""
         entries = self._entries(wanted)

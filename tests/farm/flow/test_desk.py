@@ -269,3 +269,24 @@ def test_estimate_goes_by_what_was_seen(fleet: Fleet) -> None:
         guess = estimate.estimate(session, BatchSpec(items(4)))
     assert (guess.jobs, guess.frames, guess.worker_s, guess.wait_s, guess.finish_s) == (4, 120, 12.0, 0.0, 12.0)
     assert "30 frames a job" in guess.basis
+
+
+def test_a_worker_foresees_the_next_job_once_nothing_waits_of_its_own(fleet: Fleet) -> None:
+    fleet.submit(2)
+    both = [fleet.lease(Work.PLAN, "w1"), fleet.lease(Work.PLAN, "w2")]
+    for planned in both:
+        fleet.settle(planned)
+    first = [fleet.lease(Work.RENDER) for _ in range(3)]
+    assert len({lease.job_id for lease in first}) == 1
+    with fleet.database.transaction() as session:
+        found = claim.foresee(session, first[0])
+    assert found is not None
+    assert found.job_id != first[0].job_id
+    assert [blob.key.rsplit("/", 1)[1] for blob in found.blobs] == ["plan", "source", "speech"]
+    assert found.bundle_sha256
+    before = fleet.audit()
+    second = fleet.lease(Work.RENDER)  # nothing was taken by looking
+    assert second.job_id == found.job_id
+    with fleet.database.transaction() as session:
+        assert claim.foresee(session, second) is None  # its own job's chunks come next, whose files it has
+    assert fleet.audit() == before
