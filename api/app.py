@@ -63,5 +63,5 @@ def create_app(
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(Again)
-    app.add_middleware(Gate, body_limit=body_limit)
+    app.add_middleware(Gate, body_limit=body_limit, requests=farm.requests)
     return app

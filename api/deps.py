@@ -14,7 +14,7 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from api.errors import ApiProblem
-from api.gate import json_bytes
+from api.gate import Requests, json_bytes
 from farm.db.session import Database, Session
 from farm.domain.limits import InputLimits
 from farm.domain.tenant import Principal, Scope
@@ -28,7 +28,8 @@ KEY_LENGTH: Final = 255
 @dataclass(frozen=True)
 class Farm:
     """Handles of one API process. `wake` asks for wake-ups after a commit and returns at once; `broker_check` raises
-    Transient; `stopping` is set when the process is to end, so that event streams end too. `webhook_limits`:
+    Transient; `stopping` is set when the process is to end, so that event streams end too. `requests`: counts them.
+    `webhook_limits`:
     where webhooks may go."""
 
     database: Database
@@ -38,6 +39,7 @@ class Farm:
     broker_check: Callable[[], None]
     public_url: str | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
+    requests: Requests = field(default_factory=Requests)
     webhook_limits: InputLimits = field(default_factory=lambda: InputLimits(schemes=("https",)))
 
     def transaction(self) -> AbstractContextManager[Session]:

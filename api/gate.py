@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import json
+import threading
 import time
 from typing import Final
 
@@ -14,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
 from farm.domain.ids import new_id
+from farm.domain.measure import Histogram, Page
 
 log = structlog.get_logger("api")
 
@@ -21,14 +24,40 @@ BODY_LIMIT: Final = 32 * 2**20
 """10,000 items of 2 kB each are 20 MB; asset bytes have a limit of their own."""
 
 
+METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+REQUEST_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+NO_REQUESTS: Final = Histogram((0,) * (len(REQUEST_SECONDS) + 1))
+
+
 def takes_raw_bytes(scope: Scope) -> bool:
     """Uploads of asset bytes: any content type, no limit here."""
     return scope["method"] == "PUT" and scope["path"].endswith("/bytes")
 
 
+class Requests:
+    """Requests of this process by method, route and status, for /metrics. Event streams count when they end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: dict[tuple[str, str, str], Histogram] = {}
+
+    def note(self, method: str, route: str, status: int, seconds: float) -> None:
+        counts = [0] * (len(REQUEST_SECONDS) + 1)
+        counts[bisect.bisect_left(REQUEST_SECONDS, seconds)] = 1
+        key = (method, route, str(status))
+        with self._lock:
+            self._seconds[key] = self._seconds.get(key, NO_REQUESTS).plus(Histogram(tuple(counts), seconds))
+
+    def write(self, page: Page) -> None:
+        with self._lock:
+            rows = [({"method": m, "route": r, "status": s}, h) for (m, r, s), h in self._seconds.items()]
+        page.histogram("request_seconds", "Requests that this API process answered.", rows, REQUEST_SECONDS)
+
+
 class Gate:
-    def __init__(self, app: ASGIApp, body_limit: int = BODY_LIMIT) -> None:
+    def __init__(self, app: ASGIApp, body_limit: int = BODY_LIMIT, requests: Requests | None = None) -> None:
         self.app = app
+        self.requests = requests or Requests()
         self.body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,13 +95,21 @@ class Gate:
             )
             await answer(scope, receive, send_marked)
         finally:
+            seconds = time.monotonic() - started
+            # The route, not the path: ids would make a series each.
+            self.requests.note(
+                scope["method"] if scope["method"] in METHODS else "other",
+                getattr(scope.get("route"), "path", "none"),
+                status,
+                seconds,
+            )
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
                 tenant_id=scope.get("tenant_id"),
-                seconds=round(time.monotonic() - started, 4),
+                seconds=round(seconds, 4),
             )
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ from farm import log
 from farm import queue as farm_queue
 from farm.db.session import Database
 from farm.errors import Transient
+from farm.flow.metrics import collect
 from farm.flow.release import release
 from farm.flow.sweep import sweep
 from workers.worker import Worker
@@ -38,6 +39,8 @@ def add_tick(app: Celery, database: Database, heard: Callable[[], None]) -> None
                     swept = sweep(session)
             with database.transaction() as session:
                 wakeups = release(session)
+            with database.transaction() as session:
+                collect(session)
         except Transient as error:
             logger.warning("tick failed, the next one does the same", error=str(error))
             return

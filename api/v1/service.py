@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from api.deps import AFarm
-from farm.db import census, workers
+from api.v1 import scrape
+from farm.domain.measure import Page
 from farm.errors import Transient
 from farm.storage.blobs import Missing
 
@@ -52,42 +53,8 @@ def readyz(farm: AFarm) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(farm: AFarm) -> PlainTextResponse:
     """Prometheus text format 0.0.4: totals over all tenants, no names."""
+    page = Page()
     with farm.transaction() as session:
-        queues = workers.queues(session)
-        fleet = workers.listed(session)
-        jobs_by_status = census.jobs_by_status(session)
-        chunks_by_status = census.chunks_by_status(session)
-    lines: list[str] = []
-
-    def gauge(name: str, text: str, rows: list[tuple[str, float]]) -> None:
-        lines.extend((f"# HELP {name} {text}", f"# TYPE {name} gauge"))
-        lines.extend(f"{name}{labels} {value:g}" for labels, value in rows)
-
-    gauge(
-        "dubfarm_queue_chunks",
-        "Chunks in a queue by state.",
-        [
-            (f'{{queue="{q.queue}",state="{state}"}}', count)
-            for q in queues
-            for state, count in (("waiting", q.waiting), ("delayed", q.delayed), ("held", q.held), ("leased", q.leased))
-        ],
-    )
-    gauge(
-        "dubfarm_queue_oldest_waiting_seconds",
-        "Age of the oldest chunk that could start.",
-        [(f'{{queue="{q.queue}"}}', q.oldest_waiting_s or 0.0) for q in queues],
-    )
-    gauge("dubfarm_jobs", "Jobs by status.", [(f'{{status="{s}"}}', n) for s, n in jobs_by_status.items()])
-    gauge("dubfarm_chunks", "Chunks by status.", [(f'{{status="{s}"}}', n) for s, n in chunks_by_status.items()])
-    states = {"alive": 0, "lost": 0, "draining": 0, "quarantined": 0}
-    for worker in fleet:
-        states["alive" if worker.alive else "lost"] += 1
-        states["draining"] += worker.draining
-        states["quarantined"] += worker.quarantined_until is not None
-    gauge("dubfarm_workers", "Workers by state.", [(f'{{state="{s}"}}', n) for s, n in states.items()])
-    gauge(
-        "dubfarm_frames_per_second",
-        "Frames rendered a second, all living workers together.",
-        [("", sum(worker.frames_per_s for worker in fleet if worker.alive and worker.chunk_id))],
-    )
-    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+        scrape.of_the_farm(session, page)
+    farm.requests.write(page)
+    return PlainTextResponse(page.text(), media_type="text/plain; version=0.0.4")

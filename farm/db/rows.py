@@ -207,6 +207,7 @@ class BatchRow(Row):
             name="counts",
         ),
         Index("ix_batches_tenant_id_id", "tenant_id", "id"),
+        Index("ix_batches_open", "id", postgresql_where=text("finished_at IS NULL")),
         Index("ix_batches_tenant_id_updated_at", "tenant_id", "updated_at"),
     )
 
@@ -221,6 +222,7 @@ class BatchRow(Row):
     # "metadata" itself is taken by SQLAlchemy's classes.
     user_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
     asked_by: Mapped[str | None]
+    traceparent: Mapped[str | None]
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
     jobs_total: Mapped[int]
@@ -252,6 +254,7 @@ class JobRow(Row):
         UniqueConstraint("batch_id", "ordinal"),
         UniqueConstraint("batch_id", "custom_id"),
         Index("ix_jobs_tenant_id_number", "tenant_id", "number"),
+        Index("ix_jobs_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_jobs_tenant_id_updated_at", "tenant_id", "updated_at"),
         Index(
             "ix_jobs_deadline",
@@ -451,6 +454,16 @@ is_ready: ColumnElement[bool] = AssetRow.status == literal_column("'ready'")
 has_succeeded: ColumnElement[bool] = JobRow.status == literal_column("'succeeded'")
 
 
+class MetricRow(Row):
+    """Counters of what has ended, and samples (farm.db.metrics)."""
+
+    __tablename__ = "metrics"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = _now()
+
+
 class AttemptRow(Row):
     __tablename__ = "attempts"
     __table_args__ = (
@@ -458,6 +471,7 @@ class AttemptRow(Row):
         _one_of("reason", Reason),
         CheckConstraint("(outcome = 'running') = (finished_at IS NULL)", name="finished"),
         CheckConstraint("outcome <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
+        Index("ix_attempts_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_attempts_failed", "worker_id", "finished_at", postgresql_where=text("outcome = 'failed'")),
     )
 
@@ -552,6 +566,7 @@ class WebhookEventRow(Row):
     id: Mapped[str] = mapped_column(primary_key=True)
     topic: Mapped[str]
     body: Mapped[str]
+    traceparent: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 

@@ -91,11 +91,12 @@ def test_metrics_are_prometheus_text(api: Api, client: Client):
         answer = http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     sample = re.compile(r'^[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+$')
+    assert 'dubfarm_request_seconds_count{method="POST",route="/v1/batches",status="202"}' in answer.text
     for line in answer.text.splitlines():
         assert line.startswith("# ") or sample.match(line), line
-    for name in ("dubfarm_queue_chunks", "dubfarm_jobs", "dubfarm_chunks", "dubfarm_workers"):
+    for name in ("dubfarm_queue_chunks", "dubfarm_jobs_open", "dubfarm_workers", "dubfarm_webhooks_overdue_seconds"):
         assert f"# TYPE {name} gauge" in answer.text
-    assert int(re.findall(r'dubfarm_jobs\{status="validating"\} (\d+)', answer.text)[0]) >= 2
+    assert int(re.findall(r'dubfarm_jobs_open\{state="queued"\} (\d+)', answer.text)[0]) >= 2
 
 
 def test_the_openapi_document(api: Api):
