@@ -44,6 +44,8 @@ FIRST_PHASE: Final = {Work.PLAN: Phase.PROBING, Work.RENDER: Phase.RENDERING, Wo
 GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
 """Frames a second that are assumed of a version which this worker has not rendered yet."""
 SETTLE_PAUSE_S: Final = 0.5
+KEPT_OUT_REST_S: Final = 2.0
+"""A worker that is draining or in quarantine holds on to a message for so long: the others' are not eaten up by it."""
 FULL_DISK_REST_S: Final = 10.0
 """A worker whose disk was full takes nothing for so long: the chunk goes elsewhere, and others may make room."""
 
@@ -65,6 +67,7 @@ class Worker:
         self._stopping = threading.Event()
         self._beat: Heartbeat | None = None
         self.is_busy = False
+        self._is_kept_out = False
         self._speeds: dict[str, float] = {}
         self._loaded: str | None = None
         self._ahead = Ahead(shop.inputs, self._foresee)
@@ -109,6 +112,8 @@ class Worker:
         with self._database.transaction() as session:
             order = claim(session, self._facts.id, self._terms.queues, self._terms.lease_s, self._loaded)
         if order is None:
+            if self._is_kept_out:
+                self._stopping.wait(KEPT_OUT_REST_S)
             return False
         lease = order.lease
         with log.bound(batch=lease.batch_id, job=lease.job_id, chunk=lease.chunk_id, attempt=lease.attempt):
@@ -245,6 +250,6 @@ class Worker:
             try:
                 speed = self._speeds.get(self._loaded or "")
                 with self._database.transaction() as session:
-                    flow_workers.beat(session, self._facts.id, self._loaded, speed)
+                    self._is_kept_out = not flow_workers.beat(session, self._facts.id, self._loaded, speed)
             except Exception as error:
                 logger.warning("sign of life failed", error=str(error))

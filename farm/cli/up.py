@@ -33,7 +33,8 @@ def up(
 ) -> None:
     """Run the whole farm on this machine until Ctrl-C: Postgres, Valkey, API and workers, in one folder.
 
-    DATABASE_URL, BROKER_URL and STORAGE_URL, where set, are used instead of own services.
+    DATABASE_URL, BROKER_URL and STORAGE_URL, where set, are used instead of own services. SIGHUP restarts every process
+    in turn while the farm works.
     """
     terminal.begin(json)
     from farm.embedded.farm import EmbeddedFarm

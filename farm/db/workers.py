@@ -57,8 +57,10 @@ def note(session: Session, worker_id: str, *, version_id: str | None = None, fra
     change(session, worker_id, heartbeat_at=func.now(), **{k: v for k, v in known.items() if v is not None})
 
 
-def is_draining(session: Session, worker_id: str) -> bool:
-    return bool(session.scalar(select(WorkerRow.draining).where(WorkerRow.id == worker_id)))
+def is_kept_out(session: Session, worker_id: str) -> bool:
+    """Draining, or in quarantine now."""
+    in_quarantine = func.coalesce(WorkerRow.quarantined_until > func.now(), False)
+    return bool(session.scalar(select(WorkerRow.draining | in_quarantine).where(WorkerRow.id == worker_id)))
 
 
 def leave(session: Session, worker_id: str) -> None:

@@ -37,9 +37,10 @@ def register(session: Session, facts: WorkerFacts) -> None:
 
 
 def beat(session: Session, worker_id: str, version_id: str | None = None, frames_per_s: float | None = None) -> bool:
-    """A worker's sign of life, also when idle (every few seconds). False when it is draining: stop claiming."""
+    """A worker's sign of life, also when idle (every few seconds). False when it is draining or in
+    quarantine: leave the messages to others."""
     workers.note(session, worker_id, version_id=version_id, frames_per_s=frames_per_s)
-    return not workers.is_draining(session, worker_id)
+    return not workers.is_kept_out(session, worker_id)
 
 
 def leave(session: Session, worker_id: str) -> None:

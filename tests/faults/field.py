@@ -93,6 +93,7 @@ class Field:
         self.environment = settings
         self.client = Client(self.address.url, self.address.key, timeout_s=30, retries=20)
         self.database = connect(self.address.database_url)
+        self.store: BlobStore = open_store(self.address.storage_url, storm.url)
         self.auditor = Auditor(self.database)
         self.reference: dict[str, Made] = {}
 
@@ -133,10 +134,6 @@ class Field:
             hashes |= {int(index): sha256 for index, sha256 in (line.split() for line in text.splitlines())}
         assert sorted(hashes) == list(range(output.frames))
         return Made(output.sha256, output.frames, tuple(hashes[k] for k in range(output.frames)))
-
-    @property
-    def store(self) -> BlobStore:
-        return open_store(self.address.storage_url, self.storm.url)
 
     # --- rows
 

@@ -231,6 +231,52 @@ def test_pause_and_cancel_reach_running_work(hurt: Field, verb: str) -> None:
         assert hurt.client.wait(batch, 120).status == "canceled"
 
 
+ROTTEN = """
+from workers.engine import Engine
+def run(*_, **__):
+    raise RuntimeError("rotten")
+Engine.run = run
+import sys
+sys.argv = ["workers"]
+from workers.__main__ import main
+main()
+"""
+
+
+def test_5_a_bad_worker_cannot_fail_a_job_and_is_put_away(hurt: Field) -> None:
+    """It fails whatever it gets, and at once: nobody is as quick to take the next chunk."""
+    with hurt.worker("rotten", program=("-c", ROTTEN)):
+        hurt.until(lambda: bool(hurt.sql("select 1 from workers where id = 'rotten' and left_at is null")))
+        batch = hurt.submit("dub", *(f"still-{number}" for number in range(5)))
+        hurt.finished(batch)
+        (worker,) = (worker for worker in hurt.client.workers() if worker.id == "rotten")
+    failed = [chunk for chunk, _, _, reason, _ in hurt.attempts(batch) if reason == "bug"]
+    assert len(failed) == len(set(failed)) >= 3
+    assert worker.quarantine_reason is not None
+    assert set(hurt.reasons(batch)) == {"bug"}
+
+
+def test_a_second_sigterm_ends_a_worker_at_once(hurt: Field) -> None:
+    with hurt.worker("stubborn") as pid, hurt.alone("stubborn"):
+        batch = hurt.submit("dub")
+        hurt.rendering(batch)
+        os.kill(child_of(pid), signal.SIGSTOP)  # an engine that does not obey
+        os.kill(pid, signal.SIGTERM)
+        hurt.until(lambda: "Warm shutdown" in (hurt.farm.logs / "stubborn.log").read_text())
+        os.kill(pid, signal.SIGTERM)
+        hurt.until(lambda: is_gone(pid))
+    hurt.finished(batch)
+    assert set(hurt.reasons(batch)) <= {"worker_lost", "preempted"}
+
+
+def is_gone(pid: int) -> bool:
+    """Ended, if not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def test_8_moving_an_alias_never_changes_a_running_jobs_model(hurt: Field, tmp_path: Path) -> None:
     seeded(tmp_path / "other", Sizes.tiny(), 1, "other")
     other = hurt.client.register_version(tmp_path / "other", name="other")
