@@ -7,6 +7,7 @@ Frame k of every video shows `picture_of(k)`: a moving pattern and k itself as a
 from __future__ import annotations
 
 import subprocess
+import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache
@@ -200,6 +201,33 @@ def ffmpeg(*args: str, dest: Path) -> Path:
     argv = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-y", *args, str(dest)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
     return dest
+
+
+def claims_frames(path: Path, dest: Path, count: int = 10**9) -> Path:
+    """An mp4 whose index says that it has `count` frames of one byte."""
+    data = bytearray(path.read_bytes())
+    for box, at in ((b"stsz", 8), (b"stts", 12)):
+        place = data.index(box) + at
+        if box == b"stsz":
+            data[place : place + 4] = (1).to_bytes(4, "big")
+            place += 4
+        data[place : place + 4] = count.to_bytes(4, "big")
+    dest.write_bytes(data)
+    return dest
+
+
+def huge_picture(path: Path, side: int = 16384) -> Path:
+    """A PNG of side x side black pixels in a few kilobytes."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    packer = zlib.compressobj(9)
+    row = bytes(1 + side // 8)  # one bit a pixel
+    packed = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
+    header = side.to_bytes(4, "big") * 2 + bytes((1, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+    return path
 
 
 def renamed_text(path: Path) -> Path:

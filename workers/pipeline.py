@@ -316,8 +316,7 @@ class _Chunk:
             return square.picture(self._bundle.sizes.image), square.TAGS
         facts = self._work.source_facts.video
         assert facts is not None
-        tags = VideoTags(facts.sample_aspect, facts.color_space, facts.color_primaries, facts.color_transfer)
-        return self._plan.videos[SOURCE].picture, tags
+        return self._plan.videos[SOURCE].picture, VideoTags.of(facts)
 
     def _preview(self, path: Path, frame: Frame, picture: PictureFormat) -> None:
         unfinished = path.with_suffix(".part")

@@ -7,12 +7,28 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True)
+class Light:
+    """What HDR video says of the light it was made for; () and 0 where it says nothing.
+
+    primaries: x and y of red, green, blue, and `white`, of the display it was mastered on (CIE 1931). luminance: least
+    and most of that display, cd/m2. max_content, max_average: of the brightest pixel and frame, cd/m2.
+    """
+
+    primaries: tuple[Fraction, ...] = ()
+    white: tuple[Fraction, ...] = ()
+    luminance: tuple[Fraction, ...] = ()
+    max_content: int = 0
+    max_average: int = 0
+
+
+@dataclass(frozen=True)
 class VideoFacts:
     """One video stream, as frames are shown: width and height are after `rotation`.
 
     frame_rate: average frames a second, exact. time_base: seconds a pts tick. rotation: clockwise degrees (0, 90,
     180, 270) that turn a decoded picture into the shown one, before left and right are swapped where `mirrored`.
     sample_aspect: width/height of a shown pixel. interlaced: the source says so; its frames are kept woven.
+    bottom_first: its lower lines are the earlier ones.
     """
 
     codec: str
@@ -33,6 +49,8 @@ class VideoFacts:
     color_transfer: str
     mirrored: bool = False
     interlaced: bool = False
+    bottom_first: bool = False
+    light: Light | None = None
 
 
 @dataclass(frozen=True)

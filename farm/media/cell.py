@@ -161,6 +161,7 @@ def _scan(path: Path, folder: Path, limits: MediaLimits, renew: Renew, until_s: 
 
 
 def _image(path: Path, folder: Path, limits: MediaLimits, renew: Renew) -> Answer:
+    probe.probe(path, limits)
     frame, picture = decode.image(path, limits.max_pixels)
     yield b"P", json.dumps(asdict(picture)).encode()
     yield b"I", FRAME.pack(frame.index, frame.pts), frame.y, frame.u, frame.v

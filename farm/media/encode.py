@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from farm.domain.job import OutputSetting
-from farm.media import colors, hardware, pixels
+from farm.domain.media import Light, VideoFacts
+from farm.media import colors, hardware, light, pixels
 from farm.media.frame import Frame, PictureFormat
 
 THREADS: Final = 4  # x264's bytes depend on the number of its threads, so that it cannot be the machine's
@@ -28,12 +29,35 @@ FALLBACK_TIMESCALE: Final = 90_000
 
 @dataclass(frozen=True)
 class VideoTags:
-    """What is written beside the samples. Colours by ffmpeg's names (`VideoFacts.color_*`), "unknown" left untagged."""
+    """What is written beside the samples. Colours by ffmpeg's names (`VideoFacts.color_*`), "unknown" left untagged.
+
+    interlaced, bottom_first: coded and marked as such where the codec can (H.264 whose height is a multiple of 4); the
+    other codecs carry woven frames unmarked.
+    """
 
     sample_aspect: Fraction = Fraction(1)
     color_space: str = "unknown"
     color_primaries: str = "unknown"
     color_transfer: str = "unknown"
+    interlaced: bool = False
+    bottom_first: bool = False
+    light: Light | None = None
+
+    @staticmethod
+    def of(facts: VideoFacts) -> VideoTags:
+        """The source's own."""
+        return VideoTags(
+            facts.sample_aspect,
+            facts.color_space,
+            facts.color_primaries,
+            facts.color_transfer,
+            facts.interlaced,
+            facts.bottom_first,
+            facts.light,
+        )
+
+
+UNTAGGED: Final = VideoTags()
 
 
 @dataclass(frozen=True)
@@ -75,7 +99,7 @@ class SegmentEncoder:
         time_base: Fraction,
         frame_rate: Fraction,
         output: OutputSetting,
-        tags: VideoTags = VideoTags(),
+        tags: VideoTags = UNTAGGED,
         encoder: str | None = None,
     ) -> None:
         self._path = path
@@ -132,7 +156,7 @@ class SegmentEncoder:
 
     def _add_stream(self, frame_rate: Fraction, steady: bool, output: OutputSetting, tags: VideoTags) -> VideoStream:
         key_every = max(1, round(frame_rate * KEY_EVERY_S))
-        options, tag = settings(self._encoder, output, key_every, steady)
+        options, tag = settings(self._encoder, output, key_every, steady, tags, self._height)
         # Encoders keep the rate in 32 bits; it only steers them.
         stream: Any = self._container.add_stream(
             self._encoder, rate=frame_rate.limit_denominator(1001), options=options
@@ -186,17 +210,24 @@ def halved(plane: NDArray[Any], across: bool, down: bool) -> NDArray[Any]:
     return plane
 
 
-def settings(encoder: str, output: OutputSetting, key_every: int, steady: bool) -> tuple[dict[str, str], str | None]:
+def settings(
+    encoder: str, output: OutputSetting, key_every: int, steady: bool, tags: VideoTags = UNTAGGED, height: int = 0
+) -> tuple[dict[str, str], str | None]:
     """An encoder's options, and the mp4 sample entry where players insist on one."""
     crf = str(output.crf)
     tag = "hvc1" if output.video_codec == "hevc" else None
     if encoder == "libx264":
         x264 = f"threads={THREADS}:open-gop=0" + (":force-cfr=1" if steady else "")
+        if tags.interlaced and height % 4 == 0:
+            x264 += ":bff=1" if tags.bottom_first else ":tff=1"
+        x264 += light.x26x(tags.light, "mastering-display", "cll")
         return {"crf": crf, "preset": "fast", "x264-params": x264}, tag
     if encoder == "libx265":
         x265 = f"log-level=none:info=0:open-gop=0:frame-threads=2:pools={THREADS}:keyint={key_every}"
+        x265 += light.x26x(tags.light, "master-display", "max-cll")
         return {"crf": crf, "preset": "faster", "x265-params": x265}, tag
     if encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
-        return {"crf": crf, "preset": "8", "svtav1-params": f"lp={THREADS}:irefresh-type=2"}, tag
+        svt = f"lp={THREADS}:irefresh-type=2{light.svt(tags.light)}"
+        return {"crf": crf, "preset": "8", "svtav1-params": svt}, tag
     return hardware.options(encoder, output.crf), tag

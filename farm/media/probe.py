@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 from farm.domain.limits import MediaLimits, over
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.errors import Rejected
-from farm.media import decode, index, sniff, source
+from farm.media import decode, index, sniff, source, structure
 from farm.media.index import FrameIndex, Seen
 from farm.media.source import Source
 from farm.media.video_facts import video_facts
@@ -27,6 +27,11 @@ def probe(path: Path, limits: MediaLimits) -> MediaFacts:
     size = path.stat().st_size
     if size > limits.max_bytes:
         raise Rejected("media_too_large", over(f"it has {size} bytes", "max_bytes", limits.max_bytes))
+    kind = sniff.sniff(path)
+    check_frames(structure.frames_told(path, kind), limits)
+    told = structure.size_told(path, kind)
+    if told is not None:
+        _check_pixels(*told, limits)
     opened = source.open_source(path, limits.max_pixels)
     with opened.container:
         if opened.video is None and opened.audio is None:

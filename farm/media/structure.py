@@ -10,13 +10,15 @@ from typing import BinaryIO, Final
 from farm.media import sniff
 from farm.media.sniff import Kind
 
+OGG_PAGE: Final = 27 + 255 + 255 * 255
 STREAMED: Final = 0x7FFF_F000  # data sizes from here on mean "not known when this was written" (wav from a pipe)
 
 
 def missing_end(path: Path, kind: Kind) -> str | None:
     """What shows that the end of the file is missing, None if nothing does.
 
-    Transport streams, MPEG audio and Ogg carry no length: a cut there is not seen, and what is left is played.
+    Transport streams, ADTS, and MPEG audio without a Xing header carry no length: a cut there is not seen, and what is
+    left is played.
     """
     look = LOOKS.get(kind.container)
     if look is None:
@@ -24,6 +26,71 @@ def missing_end(path: Path, kind: Kind) -> str | None:
     size = path.stat().st_size
     with path.open("rb") as file:
         return look(file, size)
+
+
+def frames_told(path: Path, kind: Kind) -> int:
+    """How many frames an mp4's index says that its largest video track has; 0 for other files.
+
+    libavformat makes room for all of them before it has seen one.
+    """
+    if kind is not sniff.MOV:
+        return 0
+    with path.open("rb") as file:
+        return _most_frames(file, 0, path.stat().st_size)
+
+
+def _most_frames(file: BinaryIO, at: int, stop: int, depth: int = 0) -> int:
+    """ISO 14496-12: moov > trak > mdia > (hdlr, minf > stbl > stsz); sound tracks count samples, and are left out."""
+    most, is_video = 0, True
+    while at + 16 <= stop and depth < 6:
+        file.seek(at)
+        length, name = struct.unpack(">I4s", file.read(8))
+        start = at + 8
+        if length == 1:
+            length, start = int.from_bytes(file.read(8), "big"), at + 16
+        elif length == 0:
+            length = stop - at
+        if length < 8:
+            break
+        if name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            most = max(most, _most_frames(file, start, min(stop, at + length), depth + 1))
+        elif name == b"hdlr":
+            file.seek(start + 8)
+            is_video = file.read(4) == b"vide"
+        elif name in (b"stsz", b"stz2"):
+            file.seek(start + 8)
+            most = max(most, int.from_bytes(file.read(4), "big"))
+        at += length
+    return most if is_video else 0
+
+
+def size_told(path: Path, kind: Kind) -> tuple[int, int] | None:
+    """Width and height that a picture file's header tells: libav does not repeat those that it refuses."""
+    with path.open("rb") as file:
+        head = file.read(32)
+        if kind is sniff.PNG:
+            return struct.unpack(">II", head[16:24]) if len(head) >= 24 else None
+        if kind is sniff.BMP and len(head) >= 26:
+            width, height = struct.unpack("<ii", head[18:26])
+            return abs(width), abs(height)
+        if kind is sniff.WEBP and head[12:16] == b"VP8X" and len(head) >= 30:
+            return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+        return _jpeg_size(file) if kind is sniff.JPEG else None
+
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+    """The first frame header (ITU-T T.81, B.2.2); segments before it are passed over."""
+    at = 2
+    for _ in range(1000):
+        file.seek(at)
+        mark = file.read(9)
+        if len(mark) < 9 or mark[0] != 0xFF:
+            return None
+        if 0xC0 <= mark[1] <= 0xCF and mark[1] not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", mark[5:9])
+            return width, height
+        at += 1 if mark[1] == 0xFF else 2 + int.from_bytes(mark[2:4], "big")
+    return None
 
 
 def _mov(file: BinaryIO, size: int) -> str | None:
@@ -91,6 +158,41 @@ def _wav(file: BinaryIO, size: int) -> str | None:
     return "the file has no samples: its end is missing"
 
 
+def _ogg(file: BinaryIO, size: int) -> str | None:
+    """RFC 3533: the last page that begins in the file must end in it."""
+    tail = min(size, 2 * OGG_PAGE)
+    file.seek(size - tail)
+    data = file.read(tail)
+    at = data.rfind(b"OggS")
+    if at < 0:
+        return None
+    table = data[at + 27 : at + 27 + data[at + 26]] if at + 27 <= len(data) else b""
+    if at + 27 > len(data) or len(table) < data[at + 26] or at + 27 + len(table) + sum(table) > len(data):
+        return "the file ends before its last page does"
+    return None
+
+
+def _mp3(file: BinaryIO, size: int) -> str | None:
+    """The Xing or Info header that encoders put into the first frame tells the bytes of all of them."""
+    file.seek(0)
+    head = file.read(10)
+    start = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        start = 10 + length + (10 if head[5] & 0x10 else 0)
+    file.seek(start)
+    frame = file.read(256)
+    for name in (b"Xing", b"Info"):
+        at = frame.find(name, 4, 60)
+        if at < 0 or len(frame) < at + 16:
+            continue
+        flags = int.from_bytes(frame[at + 4 : at + 8], "big")
+        told = int.from_bytes(frame[at + 8 + 4 * (flags & 1) : at + 12 + 4 * (flags & 1)], "big") if flags & 2 else 0
+        short = start + told - size
+        return f"the file ends {short} bytes before its sound does" if short > 0 else None
+    return None
+
+
 def _png(file: BinaryIO, size: int) -> str | None:
     at = 8
     while at + 12 <= size:
@@ -116,6 +218,8 @@ LOOKS: Final[dict[str, Callable[[BinaryIO, int], str | None]]] = {
     sniff.MATROSKA.container: _matroska,
     sniff.AVI.container: _avi,
     sniff.WAV.container: _wav,
+    sniff.OGG.container: _ogg,
+    sniff.MP3.container: _mp3,
     sniff.PNG.container: _png,
     sniff.JPEG.container: _jpeg,
     sniff.WEBP.container: _webp,

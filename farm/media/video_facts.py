@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Final
 
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from farm.domain.media import VideoFacts
-from farm.media import colors
+from farm.media import colors, light
 from farm.media.index import FrameIndex
 from farm.media.pixels import Reading
+
+BOTTOM_FIRST: Final = (3, 5)  # AV_FIELD_BB, AV_FIELD_BT
 
 
 def video_facts(stream: VideoStream, frame: VideoFrame, reading: Reading, index: FrameIndex) -> VideoFacts:
@@ -37,4 +40,6 @@ def video_facts(stream: VideoStream, frame: VideoFrame, reading: Reading, index:
         color_transfer=colors.name(colors.TRANSFERS, int(frame.color_trc)),
         mirrored=reading.turn.mirrored,
         interlaced=bool(frame.interlaced_frame),
+        bottom_first=bool(frame.interlaced_frame) and int(stream.codec_context.field_order) in BOTTOM_FIRST,
+        light=light.of_frame(frame, stream.codec_context.codec.canonical_name),
     )

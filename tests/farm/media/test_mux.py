@@ -311,6 +311,55 @@ def test_full_range_and_colours_are_kept(tmp_path: Path) -> None:
     assert np.abs(coded.y.astype(int) - source.y).max() <= 6
 
 
+DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_hdr_is_told_on(tmp_path: Path, codec: str) -> None:
+    path = media_files.video(
+        tmp_path / "a.mp4",
+        frames=3,
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        colors=(9, 9, 16),
+        options={"x265-params": f"log-level=none:bframes=0:master-display={DISPLAY}:max-cll=1000,400"},
+    )
+    scan = decode.scan(path)
+    its, light = scan.index_only(), scan.facts.light
+    assert light is not None
+    assert (light.luminance, light.max_content, light.max_average) == ((Fraction(1, 200), Fraction(1000)), 1000, 400)
+    assert [round(float(value), 3) for value in (*light.primaries, *light.white)] == [
+        *(0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+        *(0.313, 0.329),
+    ]
+    output = OutputSetting(video_codec=codec, crf=20)
+    (segment,) = segments(path, its, 3, tmp_path, output, VideoTags.of(scan.facts))
+    again = decode.scan(segment)
+    list(again)
+    kept = again.facts.light
+    assert kept is not None
+    assert (kept.max_content, kept.max_average) == (1000, 400)
+    told = np.array([*kept.primaries, *kept.white, *kept.luminance], float)
+    assert np.allclose(told, np.array([*light.primaries, *light.white, *light.luminance], float), atol=1e-3)
+    facts = again.facts
+    assert (facts.color_space, facts.color_primaries, facts.color_transfer) == ("bt2020nc", "bt2020", "smpte2084")
+    assert (facts.bit_depth, facts.full_range) == (10, False)
+
+
+@pytest.mark.parametrize("first", ["tff", "bff"])
+def test_interlaced_stays_interlaced(tmp_path: Path, first: str) -> None:
+    path = media_files.video(tmp_path / "a.mp4", frames=9, options={"x264-params": f"threads=1:{first}=1:bframes=0"})
+    scan = decode.scan(path)
+    its = scan.index_only()
+    assert (scan.facts.interlaced, scan.facts.bottom_first) == (True, first == "bff")
+    parts = segments(path, its, 4, tmp_path, OutputSetting(crf=1), VideoTags.of(scan.facts))
+    for part in parts:
+        again = decode.scan(part)
+        frames = list(again)
+        assert (again.facts.interlaced, again.facts.bottom_first) == (True, first == "bff")
+        assert media_files.number_of(frames[0].y) % 4 == 0
+
+
 def test_chroma_is_averaged_down() -> None:
     plane = np.array([[0, 100, 200, 100], [0, 100, 200, 100], [40, 40, 40, 41]], np.uint8)
     # Columns 0 and 2 by (1 2 1)/4 with the edge repeated, then pairs of rows, the last one with itself.

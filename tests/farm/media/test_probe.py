@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from farm.domain.limits import MediaLimits
 from farm.domain.media import AudioFacts, VideoFacts
 from farm.errors import Rejected
-from farm.media import decode, probe, sniff
+from farm.media import decode, probe, sniff, structure
 from tests import media_files
 
 LIMITS = MediaLimits(max_bytes=50_000_000, max_duration_s=60, max_pixels=1920 * 1080)
@@ -163,6 +164,29 @@ def test_limits_are_named(tmp_path: Path) -> None:
         assert (error.code, name in error.detail) == (code, True)
     picture = media_files.image(tmp_path / "a.png", width=640, height=480)
     assert refusal(picture, MediaLimits(10**9, 60, 10_000)).code == "media_too_many_pixels"
+
+
+def test_what_headers_claim_is_checked_before_it_is_believed(tmp_path: Path) -> None:
+    movie = media_files.video(tmp_path / "a.mp4", frames=5)
+    error = refusal(media_files.claims_frames(movie, tmp_path / "b.mp4"), replace(LIMITS, max_frames=10**6))
+    assert (error.code, "1000000000 frames" in error.detail) == ("media_too_many_frames", True)
+    error = refusal(media_files.huge_picture(tmp_path / "a.png"))
+    assert (error.code, "16384x16384" in error.detail) == ("media_too_many_pixels", True)
+    for suffix in (".png", ".jpg", ".bmp"):
+        picture = media_files.image(tmp_path / f"small{suffix}", width=66, height=34)
+        assert structure.size_told(picture, sniff.sniff(picture)) == (66, 34)
+    assert structure.frames_told(movie, sniff.MOV) == 5
+    # A sound track's samples are no frames.
+    sound = media_files.audio(tmp_path / "a.mov", codec="pcm_s16le", seconds=1)
+    assert structure.frames_told(sound, sniff.MOV) == 0
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".ogg", "libopus"), (".mp3", "libmp3lame")])
+def test_sounds_that_tell_their_length_are_seen_to_be_cut(tmp_path: Path, suffix: str, codec: str) -> None:
+    whole = media_files.audio(tmp_path / f"whole{suffix}", seconds=3, codec=codec)
+    assert probe.probe(whole, LIMITS).audio is not None
+    for keep in (0.3, 0.7, 0.99):
+        assert refusal(media_files.truncated(whole, tmp_path / f"cut{suffix}", keep)).code == "media_truncated"
 
 
 def test_codecs_off_the_list_are_refused(tmp_path: Path) -> None:
