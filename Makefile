@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check real exactness memory fuzz-media faults chaos outside clean
+.PHONY: demo test check real exactness memory fuzz-media faults chaos contract fuzz-api outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -43,6 +43,12 @@ SEED ?= 1
 MINUTES ?= 15
 chaos: $(VENV)/.dev ## a random schedule of all faults over batches of 20 jobs: make chaos SEED=7 MINUTES=15
 	$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES)
+
+contract: $(VENV)/.dev ## schemathesis against a live API process, all checks, for ten minutes
+	$(BIN)/python -m tests.api.contract --examples 200 --max-time 600
+
+fuzz-api: $(VENV)/.dev ## 20,000 mutated requests against a live API process
+	$(BIN)/python -m tests.api.fuzz --count 20000
 
 outside: $(VENV)/.dev ## the same suite on Debian's postgresql and redis-server and an S3 server
 	$(BIN)/python infra/outside.py $(BIN)/python -m pytest

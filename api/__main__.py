@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from types import FrameType
@@ -13,6 +14,8 @@ from api.app import create_app
 from farm import log, queue
 from farm.db.session import connect
 from farm.domain.limits import InputLimits
+from farm.domain.quota import Rate
+from farm.rates import Limiter
 from farm.settings import ApiSettings, FarmSettings, InputSettings, WebhookSettings
 from farm.storage.blobs import open_store
 
@@ -25,8 +28,11 @@ class Server(uvicorn.Server):
         self._stopping = stopping
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; a second Ctrl-C does not wait. Not uvicorn's own: that raises the signal again when it has stopped, and
+        a stop that was asked for is a clean end (exit 0)."""
         self._stopping.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
@@ -56,6 +62,7 @@ def main() -> None:
         InputLimits(**inputs.model_dump()),
         lambda name, count: queue.send_work(celery, name, count),
         lambda: queue.ping(farm.broker_url),
+        limiter=Limiter(farm.broker_url, Rate(api.rate_per_s, api.rate_burst)),
         public_url=api.public_url,
         stopping=stopping,
         webhook_limits=InputLimits(schemes=webhooks.schemes, private_hosts=webhooks.private_hosts),

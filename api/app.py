@@ -13,11 +13,12 @@ from api import errors, openapi
 from api.again import Again
 from api.deps import Farm
 from api.gate import BODY_LIMIT, Gate
-from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service, webhooks
+from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service, tenants, webhooks
 from api.waker import Waker
 from farm import __version__
 from farm.db.session import Database
 from farm.domain.limits import InputLimits
+from farm.rates import Limiter
 from farm.storage.blobs import BlobStore
 
 
@@ -28,6 +29,7 @@ def create_app(
     send: Callable[[str, int], object],
     broker_check: Callable[[], None],
     *,
+    limiter: Limiter | None = None,
     public_url: str | None = None,
     body_limit: int = BODY_LIMIT,
     stopping: threading.Event | None = None,
@@ -36,10 +38,12 @@ def create_app(
     """The API over these handles, which stay the caller's to close.
 
     send: (queue, count) tops up wake-ups and never raises for a broker that is down. broker_check: raises Transient
-    when it is. stopping: set it when the process is to end; event streams then end at once.
+    when it is. limiter: how often a key may ask; None lets it ask as often as it likes. stopping: set it when the
+    process is to end; event streams then end at once.
     """
     waker = Waker(database, send)
-    farm = Farm(database, store, limits, waker.wake, broker_check, public_url, stopping or threading.Event())
+    ended = stopping or threading.Event()
+    farm = Farm(database, store, limits, waker.wake, broker_check, limiter, public_url, ended)
     if webhook_limits is not None:
         farm = replace(farm, webhook_limits=webhook_limits)
 
@@ -59,7 +63,7 @@ def create_app(
     )
     app.state.farm = farm
     errors.install(app)
-    for module in (batches, jobs, assets, models, fleet, keys, audit, webhooks, service):
+    for module in (batches, jobs, assets, models, fleet, keys, tenants, audit, webhooks, service):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(Again)

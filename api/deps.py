@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -20,23 +21,25 @@ from farm.domain.limits import InputLimits
 from farm.domain.tenant import Principal, Scope
 from farm.flow import idempotency, keys
 from farm.flow.idempotency import Answer
+from farm.rates import Limiter
 from farm.storage.blobs import BlobStore
 
+T = TypeVar("T")
 KEY_LENGTH: Final = 255
 
 
 @dataclass(frozen=True)
 class Farm:
-    """Handles of one API process. `wake` asks for wake-ups after a commit and returns at once; `broker_check` raises
-    Transient; `stopping` is set when the process is to end, so that event streams end too. `requests`: counts them.
-    `webhook_limits`:
-    where webhooks may go."""
+    """Handles of one API process. `limiter`: None lets every key ask as often as it likes. `wake` asks for wake-ups
+    after a commit and returns at once; `broker_check` raises Transient; `stopping` is set when the process is to end,
+    so that event streams end too. `requests`: counts them. `webhook_limits`: where webhooks may go."""
 
     database: Database
     store: BlobStore
     limits: InputLimits
     wake: Callable[[], None]
     broker_check: Callable[[], None]
+    limiter: Limiter | None = None
     public_url: str | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     requests: Requests = field(default_factory=Requests)
@@ -57,8 +60,8 @@ bearer = HTTPBearer(
 )
 
 
-def requires(scope: Scope) -> Callable[..., Principal]:
-    """The dependency that lets in keys with this scope."""
+def requires(scope: Scope, *, operator: bool = False) -> Callable[..., Principal]:
+    """The dependency that lets in keys with this scope; `operator`: only those of the tenant that runs the farm."""
 
     def check(
         request: Request, farm: AFarm, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
@@ -69,20 +72,51 @@ def requires(scope: Scope) -> Callable[..., Principal]:
         with farm.transaction() as session:
             principal = keys.verify(session, credentials.credentials)
         if principal is None:
-            raise ApiProblem("key_invalid", "this key is unknown or revoked", headers=challenge)
+            raise ApiProblem("key_invalid", "this key is unknown, revoked or expired", headers=challenge)
         request.scope["tenant_id"] = principal.tenant_id
+        _count(request, farm, principal)
         if not principal.may(scope):
             raise ApiProblem("scope_missing", f"this key lacks the scope {scope}")
+        if operator and not principal.is_operator:
+            raise ApiProblem("operator_only", "only keys of the tenant that runs this farm may do this")
         return principal
 
-    check.scope = scope  # type: ignore[attr-defined]  # openapi and the tests read it
+    check.scope = scope  # type: ignore[attr-defined]  # api.openapi tells it
     return check
+
+
+def _count(request: Request, farm: Farm, who: Principal) -> None:
+    """One more request of this key; the gate shows how things stand in the answer's RateLimit fields."""
+    spent = farm.limiter.take(who.key_id, who.tenant_rate, who.key_rate) if farm.limiter is not None else None
+    if spent is None:
+        return
+    window_s = math.ceil(spent.rate.burst / spent.rate.per_s)
+    request.scope["answer_headers"] = {
+        "RateLimit-Policy": f'"key";q={spent.rate.burst};w={window_s}',
+        "RateLimit": f'"key";r={spent.remaining};t={math.ceil(spent.reset_s)}',
+    }
+    if not spent.allowed:
+        raise ApiProblem(
+            "rate_limited",
+            f"this key may ask {spent.rate.per_s:g} times a second, {spent.rate.burst} at once;"
+            f" wait {spent.retry_s:.2f} s",
+            headers={"Retry-After": str(max(1, math.ceil(spent.retry_s)))},
+        )
 
 
 Reader = Annotated[Principal, Depends(requires(Scope.READ))]
 Submitter = Annotated[Principal, Depends(requires(Scope.SUBMIT))]
 Trainer = Annotated[Principal, Depends(requires(Scope.TRAIN))]
 Admin = Annotated[Principal, Depends(requires(Scope.ADMIN))]
+Operator = Annotated[Principal, Depends(requires(Scope.ADMIN, operator=True))]
+
+
+def act(farm: Farm, who: Principal, verb: Callable[..., T], id: str) -> T:
+    """A verb of farm.flow.control on one of the asker's things; work that it sets free is woken for."""
+    with farm.transaction() as session:
+        view = verb(session, who.tenant_id, id, actor=who.actor)
+    farm.wake()
+    return view
 
 
 @dataclass(frozen=True)
@@ -121,6 +155,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
+        json_schema_extra={"minLength": 1, "maxLength": KEY_LENGTH, "pattern": "^[ -~]+$"},
         description="Any string of yours; repeating the request with it answers the same and does nothing twice.",
     ),
 ]

@@ -30,6 +30,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "key_missing": 401,
     "key_invalid": 401,
     "scope_missing": 403,
+    "operator_only": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "idempotency_in_flight": 409,
@@ -45,14 +46,26 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "secret_shown_once": 409,
     "endpoint_disabled": 409,
     "too_many_endpoints": 409,
+    "tenant_name_taken": 409,
+    "quota_exceeded": 409,
+    "batch_canceling": 409,
+    "batch_not_ended": 409,
+    "job_not_ended": 409,
+    "asset_in_use": 409,
+    "output_expired": 410,
+    "output_deleted": 410,
+    "preview_expired": 410,
     "asset_too_large": 413,
     "body_too_large": 413,
     "content_type_unsupported": 415,
     "range_not_satisfiable": 416,
+    "rate_limited": 429,
     "internal": 500,
     "unavailable": 503,
 }
-RETRYABLE: Final = frozenset({"idempotency_in_flight", "output_not_ready", "preview_not_ready", "unavailable"})
+RETRYABLE: Final = frozenset(
+    {"idempotency_in_flight", "output_not_ready", "preview_not_ready", "rate_limited", "unavailable"}
+)
 CODE_OF_STATUS: Final[Mapping[int, str]] = {
     401: "key_invalid",
     403: "scope_missing",
@@ -179,8 +192,8 @@ def invalid(problems: Sequence[Problem]) -> ApiProblem:
 
 def of_rejected(error: Rejected) -> ApiProblem:
     """A verb's refusal as an answer: one refusal speaks for itself, several become `invalid`."""
-    located = [p for p in error.problems if p.pointer]
-    if len(error.problems) > 1 or error.code == "invalid":
+    located = [p for p in error.problems if p.pointer or p.code != error.code]
+    if error.code not in STATUS_OF_CODE and (len(error.problems) > 1 or error.code == "invalid"):
         return invalid(error.problems)
     headers = {"Retry-After": "1"} if error.code in RETRYABLE else None
     return ApiProblem(error.code, error.detail, problems=located, headers=headers)
@@ -195,7 +208,19 @@ def _on_http(request: Request, error: Exception) -> Response:
         404: f"nothing at {request.url.path}",
         405: f"{request.method} is not offered at {request.url.path}",
     }.get(error.status_code, str(error.detail))
-    return response(request, code, detail, error.status_code, (), error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return response(request, code, detail, error.status_code, (), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of this path: each is a route of its own, and the framework names the first one's."""
+    asked = request.url.path.split("/")
+    found: set[str] = set()
+    for path, operations in request.app.openapi()["paths"].items():
+        parts = path.split("/")
+        if len(parts) == len(asked) and all(p == a or p.startswith("{") for p, a in zip(parts, asked, strict=True)):
+            found |= {method.upper() for method in operations}
+    return ", ".join(sorted(found))
 
 
 def _on_validation(request: Request, error: Exception) -> Response:

@@ -76,6 +76,7 @@ class Gate:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                headers.update(scope.get("answer_headers", {}))
             await send(message)
 
         structlog.contextvars.clear_contextvars()

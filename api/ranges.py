@@ -40,7 +40,8 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def blob_response(request: Request, store: BlobStore, blob: Blob, media_type: str, filename: str) -> Response:
     """302 to a presigned url where the store has them, else the bytes: 200, 206, 304 or 416."""
-    url = store.presign_get(blob.key, filename)
+    # A presigned url is signed for GET alone: HEAD is answered here.
+    url = store.presign_get(blob.key, filename) if request.method == "GET" else None
     if url is not None:
         return Response(status_code=302, headers={"Location": url, "Cache-Control": "no-store"})
     tag = f'"{blob.sha256}"'
@@ -59,6 +60,8 @@ def blob_response(request: Request, store: BlobStore, blob: Blob, media_type: st
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size_bytes}"
     status = 200 if part is None else 206
+    if request.method == "HEAD":
+        return Response(None, status, headers, media_type)
     return StreamingResponse(store.read_range(blob.key, start, stop), status, headers, media_type=media_type)
 
 

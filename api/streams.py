@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from api.deps import Farm
 from api.errors import ApiProblem
 from api.gate import json_bytes
-from farm.db import events
+from farm.db import deltas, events
 from farm.db.session import Session
 from farm.domain.event import Event
 from farm.errors import Transient
@@ -67,13 +67,14 @@ def response(
         raise ApiProblem("last_event_id_invalid", "Last-Event-ID is the id of an event of this stream")
     last_id = min(int(last_event_id or 0), 2**63 - 1)
 
-    def read(last_id: int, since: datetime | None) -> tuple[tuple[Event, ...], Look | None]:
+    def read(last_id: int, since: datetime | None) -> tuple[tuple[Event, ...], Look | None, datetime]:
         with farm.transaction() as session:
+            next_since = deltas.safe_since(session)
             found = events.after(
                 session, tenant_id, batch_id=batch_id, job_id=job_id, last_id=last_id, limit=MOST_AT_ONCE
             )
             # A backlog goes out first: how things stand now comes behind it.
-            return found, look(session, since) if len(found) < MOST_AT_ONCE else Look({}, False)
+            return found, look(session, since) if len(found) < MOST_AT_ONCE else Look({}, False), next_since
 
     return StreamingResponse(
         _stream(farm, last_id, read),
@@ -83,7 +84,7 @@ def response(
 
 
 async def _stream(
-    farm: Farm, last_id: int, read: Callable[[int, datetime | None], tuple[tuple[Event, ...], Look | None]]
+    farm: Farm, last_id: int, read: Callable[[int, datetime | None], tuple[tuple[Event, ...], Look | None, datetime]]
 ) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     shown: Mapping[str, Any] | None = None
@@ -91,10 +92,8 @@ async def _stream(
     since: datetime | None = None
     spoke = time.monotonic()
     while not farm.stopping.is_set():
-        # Rows that a transaction stamped before we looked may become visible after it: look back a little.
-        next_since = datetime.now(UTC) - timedelta(seconds=5)
         try:
-            found, look = await run_in_threadpool(read, last_id, since)
+            found, look, next_since = await run_in_threadpool(read, last_id, since)
         except Transient:
             return  # the client comes back with its Last-Event-ID
         if look is None:
@@ -109,18 +108,24 @@ async def _stream(
             yield _event("end", look.data)
             return
         recent = {job["id"]: job for job in look.data.get("jobs", ())}
-        news = [job for id, job in recent.items() if jobs_shown.get(id) != job]
-        jobs_shown = recent
+        news = [job for id, job in recent.items() if jobs_shown.get(id) != _lasting(job)]
+        jobs_shown = {id: _lasting(job) for id, job in recent.items()}
         rest = {name: value for name, value in look.data.items() if name != "jobs"}
-        if found or news or rest != shown:
+        lasting = {name: _lasting(value) for name, value in rest.items()}
+        if found or news or lasting != shown:
             yield _event("progress", rest | {"jobs": news} if "jobs" in look.data else rest)
-            shown, spoke = rest, time.monotonic()
+            shown, spoke = lasting, time.monotonic()
         elif time.monotonic() - spoke >= HEARTBEAT_S:
             yield b": alive\n\n"
             spoke = time.monotonic()
         until = time.monotonic() + TICK_S
         while time.monotonic() < until and not farm.stopping.is_set():
             await asyncio.sleep(NAP_S)
+
+
+def _lasting(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What counts as a change: an estimate moves on with the clock while nothing happens."""
+    return {name: value for name, value in answer.items() if name != "eta"}
 
 
 def _event(name: str, data: Mapping[str, Any], id: int | None = None) -> bytes:

@@ -62,9 +62,14 @@ class Limiter:
         self._away_until = 0.0
         self._lock = threading.Lock()
 
-    def take(self, name: str, per_s: float | None = None, burst: int | None = None) -> Spent | None:
-        """Count one request of `name`, by its own rate where it has one; None: Valkey is away, let everybody in."""
-        rate = Rate(per_s or self._rate.per_s, burst or self._rate.burst)
+    def take(self, name: str, rate: Rate | None = None, lower: Rate | None = None) -> Spent | None:
+        """Count one request of `name`. rate: instead of the farm's; lower: held to as well, where it is lower.
+
+        None: Valkey is away, let everybody in.
+        """
+        rate = rate or self._rate
+        if lower is not None:
+            rate = Rate(min(rate.per_s, lower.per_s), min(rate.burst, lower.burst))
         if time.monotonic() < self._away_until:
             return None
         try:

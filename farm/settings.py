@@ -74,6 +74,28 @@ class ApiSettings(BaseSettings):
     """A listening socket that was inherited, instead of host and port: it outlives this process (dubfarm up)."""
     public_url: str | None = None
     """What clients see in links; None means the request's own base url."""
+    rate_per_s: float = Field(default=100.0, gt=0)
+    """Requests a second of one key, where neither it nor its tenant has an own rate; 429 `rate_limited` above."""
+    rate_burst: int = Field(default=1000, ge=1)
+    """So many of them may come at once."""
+
+
+class RetentionSettings(BaseSettings):
+    """Days that the farm keeps media (farm.domain.retention); `none` keeps that class for good."""
+
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_RETAIN_", extra="ignore", env_parse_none_str="none")
+
+    chunks: float | None = Field(default=7.0, ge=0)
+    """Plans, segments and what else was made on the way, from the job's end; until then failed jobs can be retried."""
+    previews: float | None = Field(default=7.0, ge=0)
+    outputs: float | None = Field(default=90.0, ge=0)
+    assets: float | None = Field(default=90.0, ge=0)
+    """From their last use by a job."""
+    inputs: float | None = Field(default=30.0, ge=0)
+    """Fetched files, from their last use by a job."""
+    uploads: float | None = Field(default=2.0, ge=0)
+    """Assets whose bytes were never completed."""
+    events: float | None = Field(default=30.0, ge=0)
 
 
 class WebhookSettings(BaseSettings):

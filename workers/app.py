@@ -20,13 +20,22 @@ from farm.db.session import Database, connect
 from farm.domain.ids import new_id
 from farm.domain.limits import InputLimits
 from farm.domain.quality import QualityLimits
+from farm.domain.retention import Retention
 from farm.flow.workers import WorkerFacts
-from farm.settings import FarmSettings, InputSettings, QualitySettings, WebhookSettings, WorkerSettings
+from farm.settings import (
+    FarmSettings,
+    InputSettings,
+    QualitySettings,
+    RetentionSettings,
+    WebhookSettings,
+    WorkerSettings,
+)
 from farm.storage.blobs import open_store
 from workers import tasks
 from workers.canary import Canary
 from workers.engine import Engine, Limits
 from workers.inputs import Inputs
+from workers.janitor import Janitor
 from workers.plan import PLAN_DEADLINE
 from workers.relay import Relay
 from workers.studio_setup import Setup, studio
@@ -132,8 +141,8 @@ def run_render_worker(
 
 
 def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_beat: bool) -> None:
-    """The consumer of ticks and the sender of webhooks; `with_beat` also sends the ticks, from a thread that keeps no
-    schedule file."""
+    """The consumer of ticks, the sender of webhooks, and the sweep of media past their time; `with_beat` also sends the
+    ticks, from a thread that keeps no schedule file."""
     app = queue.celery_app(farm.broker_url)
 
     def waiting() -> int:
@@ -145,6 +154,9 @@ def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_be
     tasks.add_tick(app, database, canary.heard)
     relay = webhook_relay(database, webhooks)
     relay.start()
+    kept = Retention(**RetentionSettings().model_dump())
+    janitor = Janitor(database, open_store(farm.storage_url, farm.storage_endpoint_url), kept)
+    janitor.start()
     beat = beat_service(app) if with_beat else None
     if beat is not None:
         beat.start()
@@ -152,6 +164,7 @@ def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_be
     try:
         _consume(app, "control", (queue.CONTROL_QUEUE,))
     finally:
+        janitor.stop()
         canary.stop()
         if beat is not None:
             beat.stop()

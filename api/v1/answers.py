@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from farm.domain import public
 from farm.domain.asset import Asset
+from farm.domain.batch import Rights
 from farm.domain.version import Version
 from farm.domain.views import BatchView, ChunkView, JobView, QueueView, ResultLine, WorkerView
 from farm.flow.estimate import Estimate
@@ -29,6 +30,12 @@ class PageAnswer(Answer, Generic[T]):
 
     data: list[T]
     next_cursor: str | None
+
+
+class DeltaPageAnswer(PageAnswer[T], Generic[T]):
+    """A page of a list that can be followed: pass the first page's `as_of` as `updated_since` next time."""
+
+    as_of: datetime = Field(description="Whatever this list does not show yet changed at or after this time.")
 
 
 class ErrorItem(Answer):
@@ -74,6 +81,7 @@ class BatchAnswer(Answer):
     model: str = Field(description="As asked.")
     model_version: str = Field(description="What it meant when the batch was accepted.")
     metadata: Mapping[str, str]
+    asked_by: str | None = Field(description="Id of the key that submitted it.")
     deadline: datetime | None
     counts: CountsAnswer
     progress: float = Field(description="0 to 1, over frames.")
@@ -98,12 +106,27 @@ class JobErrorAnswer(Answer):
     detail: str
 
 
+class RightsAnswer(Answer):
+    """What the submitter said gives the right to make this face speak."""
+
+    basis: str = Field(description="consent, licence, own or other")
+    statement: str
+    reference: str | None
+
+    @staticmethod
+    def of(rights: Rights | None) -> RightsAnswer | None:
+        if rights is None:
+            return None
+        return RightsAnswer(basis=rights.basis, statement=rights.statement, reference=rights.reference)
+
+
 class OutputAnswer(Answer):
     uri: str
     sha256: str
     size_bytes: int
     frames: int
     duration_s: float
+    expired_at: datetime | None = Field(description="Since when the farm's copy is erased: its download answers 410.")
 
 
 class VideoAnswer(Answer):
@@ -166,6 +189,8 @@ class JobAnswer(Answer):
     flags: list[str] = Field(description="Limits of quality that some chunk breaks (docs/quality.md)")
     error: JobErrorAnswer | None
     output: OutputAnswer | None
+    rights: RightsAnswer | None
+    deleted_at: datetime | None = Field(description="When its media were erased by request.")
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -255,10 +280,15 @@ class ResultAnswer(Answer):
     scores: Mapping[str, float] = Field(description="By name, means over the chunks (docs/quality.md)")
     flags: list[str] = Field(description="Limits of quality that some chunk breaks (docs/quality.md)")
     seconds: float | None
+    rights: RightsAnswer | None
+    asked_by: str | None = Field(description="Id of the key that submitted the batch.")
 
     @staticmethod
     def of(line: ResultLine) -> ResultAnswer:
-        output, error = public.output(line.output), public.error(line.error_code, line.error_detail)
+        output, error = (
+            public.output(line.output, line.output_erased_at),
+            public.error(line.error_code, line.error_detail),
+        )
         return ResultAnswer(
             job_id=line.job_id,
             custom_id=line.custom_id,
@@ -269,6 +299,8 @@ class ResultAnswer(Answer):
             scores=line.scores,
             flags=list(line.flags),
             seconds=line.seconds,
+            rights=RightsAnswer.of(line.rights),
+            asked_by=line.asked_by,
         )
 
 
@@ -311,7 +343,7 @@ class UploadAnswer(Answer):
 class AssetAnswer(Answer):
     id: str
     asset_id: str = Field(description="The same as `id`.")
-    status: str = Field(description="pending or ready")
+    status: str = Field(description="pending, ready, or expired: its bytes have been erased")
     filename: str | None
     content_type: str | None
     size_bytes: int | None

@@ -16,12 +16,13 @@ from api.v1.answers import AssetAnswer, PageAnswer, UploadAnswer
 from api.v1.batch_body import Strict, Text
 from api.v1.paths import AssetId
 from farm.db import assets as stored
+from farm.db import media
 from farm.db.session import Session
 from farm.domain.asset import Asset, AssetStatus
 from farm.domain.order import Blob
 from farm.domain.tenant import Principal
 from farm.errors import Rejected
-from farm.flow import assets
+from farm.flow import assets, tenants
 from farm.flow.idempotency import Answer
 from farm.storage import keys
 
@@ -68,7 +69,9 @@ def create_asset(
         asset = assets.create(session, who.tenant_id, asked.filename, asked.content_type)
         # Only the tenant's own bytes are found: a hash is no proof of having them.
         here = stored.blob_of(session, who.tenant_id, asked.sha256) if asked.sha256 is not None else None
-        if here is not None:
+        if here is None:
+            tenants.check_quotas(session, who.tenant_id, stored_bytes=asked.size_bytes or 1)
+        elif media.rely(session, here.key):
             asset = assets.complete(session, who.tenant_id, asset.id, here)
         upload = _upload(farm, request, asset, asked) if asset.status is AssetStatus.PENDING else None
         body = AssetAnswer.of(asset, upload).json_dict()
@@ -97,6 +100,13 @@ def list_assets(farm: AFarm, who: Reader, page: APage) -> PageAnswer[AssetAnswer
 def get_asset(farm: AFarm, who: Reader, asset_id: AssetId) -> AssetAnswer:
     with farm.transaction() as session:
         return AssetAnswer.of(_asset(session, who, asset_id))
+
+
+@router.delete("/{asset_id}", status_code=202, response_model=AssetAnswer)
+def delete_asset(farm: AFarm, who: Submitter, asset_id: AssetId) -> AssetAnswer:
+    """Erase its bytes for good, but for where another of your assets or jobs has the same ones. Repeatable."""
+    with farm.transaction() as session:
+        return AssetAnswer.of(assets.delete(session, who.tenant_id, asset_id, actor=who.actor))
 
 
 @router.put(
@@ -144,8 +154,12 @@ def _arriving(request: Request) -> Iterator[bytes]:
 
 
 def _taken_in(farm: Farm, who: Principal, asset_id: str) -> Blob:
+    def reserve(key: str) -> None:
+        with farm.transaction() as session:
+            media.reserve(session, key)
+
     try:
-        return assets.take_in(farm.store, asset_id, farm.limits.max_bytes)
+        return assets.take_in(farm.store, asset_id, farm.limits.max_bytes, reserve)
     except Rejected as error:
         # Another request may have taken the bytes in while this one looked for them.
         with farm.transaction() as session:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 
 from api.errors import ApiProblem, problems_of
-from farm.domain.batch import BatchSpec
+from farm.domain.batch import BatchSpec, Rights
 from farm.domain.factor import Drive, Driver, Factors, FactorSegment, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, JobSpec, Kind, OutputSetting, SyncMode
 from farm.domain.submission import MAX_SEGMENTS
@@ -278,6 +278,23 @@ class OutputBody(Strict):
 # --- items -------------------------------------------------------------------------------------------------------
 
 
+class RightsBody(Strict):
+    """What gives the right to make this face speak. Kept with the job, and returned with its results."""
+
+    basis: Literal["consent", "licence", "own", "other"] = Field(
+        description="The person's consent, a licence, the submitter's own face, or something else."
+    )
+    statement: Annotated[Text, StringConstraints(min_length=1, max_length=2000)] = Field(
+        description="Who allowed what, when."
+    )
+    reference: Annotated[Text, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None, description="Where the evidence is: a contract number, a uri."
+    )
+
+    def rights(self) -> Rights:
+        return Rights(self.basis, self.statement, self.reference)
+
+
 class _Item(Strict):
     custom_id: Annotated[Text, StringConstraints(min_length=1, max_length=128)] = Field(
         description="Yours; unique in the batch."
@@ -294,6 +311,7 @@ class _Item(Strict):
     )
     face: Face = "auto"
     output: OutputBody = Field(default_factory=lambda: OutputBody())
+    rights: RightsBody | None = Field(default=None, description="Instead of the batch's.")
 
     def _spec(self, kind: Kind, source: Media) -> JobSpec:
         factors = self.factors.factors()
@@ -386,6 +404,7 @@ class _BatchHead(Strict):
         Annotated[Text, StringConstraints(min_length=1, max_length=64)],
         Annotated[Text, StringConstraints(max_length=512)],
     ] = Field(default_factory=dict, max_length=50, description="Yours, returned as it came.")
+    rights: RightsBody | None = Field(default=None, description="Of every item that has none of its own.")
     dry_run: bool = Field(default=False, description="Check everything and estimate; nothing is stored.")
 
 
@@ -432,10 +451,14 @@ def read(raw: bytes) -> Read:
         found = body.get("items") if isinstance(body, dict) else None
         items = found[:MOST_ITEMS] if isinstance(found, list) else ()
     specs: list[tuple[int, JobSpec]] = []
+    rights: list[Rights | None] = []
+    of_all = head.rights.rights() if head is not None and head.rights is not None else None
     media: list[tuple[str, Media]] = []
     for number, item in enumerate(items):
         try:
-            specs.append((number, _ITEM.validate_python(item).spec()))
+            valid = _ITEM.validate_python(item)
+            specs.append((number, valid.spec()))
+            rights.append(valid.rights.rights() if valid.rights is not None else of_all)
         except ValidationError as error:
             problems += problems_of(error.errors(include_url=False), f"/items/{number}")
             media += _media_in(item, f"/items/{number}")
@@ -443,7 +466,7 @@ def read(raw: bytes) -> Read:
     spec = None
     if head is not None:
         jobs = tuple(job for _, job in specs)
-        spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, dict(head.metadata))
+        spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, dict(head.metadata), tuple(rights))
     return Read(spec, tuple(specs), tuple(media), head.dry_run if head else False, tuple(problems))
 
 

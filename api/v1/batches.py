@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any
@@ -12,12 +12,24 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 
 from api import errors, streams
-from api.deps import AFarm, APage, Farm, IdempotencyKey, Raw, Reader, Submitter, UpdatedSince, answer_of, create_once
+from api.deps import (
+    AFarm,
+    APage,
+    Farm,
+    IdempotencyKey,
+    Raw,
+    Reader,
+    Submitter,
+    UpdatedSince,
+    act,
+    answer_of,
+    create_once,
+)
 from api.gate import json_bytes
 from api.v1 import batch_body
-from api.v1.answers import BatchAnswer, EstimateAnswer, JobAnswer, PageAnswer, ResultAnswer
+from api.v1.answers import BatchAnswer, DeltaPageAnswer, EstimateAnswer, JobAnswer, ResultAnswer
 from api.v1.paths import BatchId
-from farm.db import batches, jobs
+from farm.db import batches, deltas, jobs
 from farm.db.session import Session
 from farm.domain.batch import BatchSpec
 from farm.domain.job import BatchStatus, JobStatus
@@ -59,7 +71,7 @@ def submit_batch(
         return _dry_run(farm, who, spec)
 
     def make(session: Session) -> Answer:
-        view = submit.submit(session, who.tenant_id, spec, farm.limits)
+        view = submit.submit(session, who.tenant_id, spec, farm.limits, actor=who.actor)
         return Answer(202, BatchAnswer.of(view).json_dict(), {"Location": f"/v1/batches/{view.id}"})
 
     try:
@@ -91,12 +103,13 @@ def _dry_run(farm: Farm, who: Principal, spec: BatchSpec) -> Response:
     return answer_of(Answer(200, EstimateAnswer.of(cost, eta).json_dict()))
 
 
-@router.get("", response_model=PageAnswer[BatchAnswer])
+@router.get("", response_model=DeltaPageAnswer[BatchAnswer])
 def list_batches(
     farm: AFarm, who: Reader, page: APage, status: BatchStatus | None = None, updated_since: UpdatedSince = None
-) -> PageAnswer[BatchAnswer]:
+) -> DeltaPageAnswer[BatchAnswer]:
     """Your batches, newest first."""
     with farm.transaction() as session:
+        as_of = deltas.safe_since(session)
         found = batches.page(
             session,
             who.tenant_id,
@@ -105,7 +118,8 @@ def list_batches(
             cursor=page.cursor,
             page_size=page.page_size,
         )
-    return PageAnswer(data=[BatchAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
+    data = [BatchAnswer.of(view) for view in found.items]
+    return DeltaPageAnswer(data=data, next_cursor=found.next_cursor, as_of=as_of)
 
 
 def _batch(session: Session, who: Principal, batch_id: str) -> BatchView:
@@ -130,7 +144,7 @@ def set_batch_priority(farm: AFarm, who: Submitter, batch_id: BatchId, body: Pri
         )
 
 
-@router.get("/{batch_id}/jobs", response_model=PageAnswer[JobAnswer])
+@router.get("/{batch_id}/jobs", response_model=DeltaPageAnswer[JobAnswer])
 def list_jobs(
     farm: AFarm,
     who: Reader,
@@ -138,9 +152,10 @@ def list_jobs(
     page: APage,
     status: JobStatus | None = None,
     updated_since: UpdatedSince = None,
-) -> PageAnswer[JobAnswer]:
+) -> DeltaPageAnswer[JobAnswer]:
     """In the order of the batch's items."""
     with farm.transaction() as session:
+        as_of = deltas.safe_since(session)
         _batch(session, who, batch_id)
         found = jobs.page(
             session,
@@ -151,37 +166,37 @@ def list_jobs(
             cursor=page.cursor,
             page_size=page.page_size,
         )
-    return PageAnswer(data=[JobAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
-
-
-def _act(farm: Farm, verb: Callable[..., BatchView], who: Principal, batch_id: str) -> BatchAnswer:
-    with farm.transaction() as session:
-        view = verb(session, who.tenant_id, batch_id, actor=who.actor)
-    farm.wake()
-    return BatchAnswer.of(view)
+    data = [JobAnswer.of(view) for view in found.items]
+    return DeltaPageAnswer(data=data, next_cursor=found.next_cursor, as_of=as_of)
 
 
 @router.post("/{batch_id}/cancel", response_model=BatchAnswer)
 def cancel_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
     """Cancel every job that has not ended."""
-    return _act(farm, control.cancel_batch, who, batch_id)
+    return BatchAnswer.of(act(farm, who, control.cancel_batch, batch_id))
+
+
+@router.delete("/{batch_id}", status_code=202, response_model=BatchAnswer)
+def delete_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
+    """Erase the media of every job of an ended batch for good; their rows stay."""
+    return BatchAnswer.of(act(farm, who, control.delete_batch, batch_id))
 
 
 @router.post("/{batch_id}/pause", response_model=BatchAnswer)
 def pause_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
     """Hold every job that has not ended; finished chunks are kept."""
-    return _act(farm, control.pause_batch, who, batch_id)
+    return BatchAnswer.of(act(farm, who, control.pause_batch, batch_id))
 
 
 @router.post("/{batch_id}/resume", response_model=BatchAnswer)
 def resume_batch(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
-    return _act(farm, control.resume_batch, who, batch_id)
+    return BatchAnswer.of(act(farm, who, control.resume_batch, batch_id))
 
 
 @router.post("/{batch_id}/retry-failed", response_model=BatchAnswer)
 def retry_failed(farm: AFarm, who: Submitter, batch_id: BatchId) -> BatchAnswer:
     """Take up every failed job again, from the chunk that failed."""
-    return _act(farm, control.retry_failed, who, batch_id)
+    return BatchAnswer.of(act(farm, who, control.retry_failed, batch_id))
 
 
 @router.get(

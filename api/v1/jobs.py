@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import errors, streams
-from api.deps import AFarm, APage, Farm, Reader, Submitter
+from api.deps import AFarm, APage, Reader, Submitter, act
 from api.ranges import blob_response
 from api.v1.answers import ChunkAnswer, JobAnswer, PageAnswer
 from api.v1.batches import PriorityBody
@@ -23,6 +22,17 @@ from farm.flow import control
 from farm.storage.blobs import Missing
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_MP4: Final = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
+OUTPUT_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": _MP4},
+    206: {"description": "The range asked for.", "content": _MP4},
+    302: {"description": "A presigned url of the object store."},
+    304: {"description": "You have it: the ETag is its SHA-256."},
+}
+PREVIEW_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "A picture.", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 def _job(session: Session, who: Principal, job_id: str) -> JobView:
@@ -53,58 +63,50 @@ def list_chunks(farm: AFarm, who: Reader, job_id: JobId, page: APage) -> PageAns
     return PageAnswer(data=[ChunkAnswer.of(view) for view in found.items], next_cursor=found.next_cursor)
 
 
-def _act(farm: Farm, verb: Callable[..., JobView], who: Principal, job_id: str) -> JobAnswer:
-    with farm.transaction() as session:
-        view = verb(session, who.tenant_id, job_id, actor=who.actor)
-    farm.wake()
-    return JobAnswer.of(view)
-
-
 @router.post("/{job_id}/cancel", response_model=JobAnswer)
 def cancel_job(farm: AFarm, who: Submitter, job_id: JobId) -> JobAnswer:
-    return _act(farm, control.cancel_job, who, job_id)
+    return JobAnswer.of(act(farm, who, control.cancel_job, job_id))
 
 
 @router.post("/{job_id}/retry", response_model=JobAnswer)
 def retry_job(farm: AFarm, who: Submitter, job_id: JobId) -> JobAnswer:
     """Take up a failed or canceled job again, from the chunk that failed."""
-    return _act(farm, control.retry_job, who, job_id)
+    return JobAnswer.of(act(farm, who, control.retry_job, job_id))
 
 
-@router.get(
-    "/{job_id}/output",
-    response_class=Response,
-    responses={
-        200: {"description": "The file.", "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-        206: {"description": "The range asked for."},
-        302: {"description": "A presigned url of the object store."},
-        304: {"description": "You have it: the ETag is its SHA-256."},
-    },
-)
+@router.delete("/{job_id}", status_code=202, response_model=JobAnswer)
+def delete_job(farm: AFarm, who: Submitter, job_id: JobId) -> JobAnswer:
+    """Erase all media of an ended job for good: output, previews, segments, and its inputs where nothing else needs
+    them. Its row stays: who asked, with what right, what came of it."""
+    return JobAnswer.of(act(farm, who, control.delete_job, job_id))
+
+
+@router.head("/{job_id}/output", operation_id="head_output", response_class=Response, responses=OUTPUT_ANSWERS)
+@router.get("/{job_id}/output", response_class=Response, responses=OUTPUT_ANSWERS)
 def get_output(request: Request, farm: AFarm, who: Reader, job_id: JobId) -> Response:
     """The finished video. `Range`, `If-Range` and `If-None-Match` work."""
     with farm.transaction() as session:
         view = _job(session, who, job_id)
+    if view.deleted_at is not None:
+        raise errors.ApiProblem("output_deleted", f"the media of {job_id} were erased by request")
+    if view.output_erased_at is not None:
+        raise errors.ApiProblem(
+            "output_expired", f"the output of {job_id} was kept until {view.output_erased_at:%F %T} UTC"
+        )
     if view.output is None:
         status = f"{view.status}, {view.error_code}" if view.error_code else view.status
         raise errors.ApiProblem("output_not_ready", f"{job_id} has no output: it is {status}")
     return blob_response(request, farm.store, view.output.blob, "video/mp4", f"{view.custom_id}.mp4")
 
 
-@router.get(
-    "/{job_id}/preview",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "A picture.",
-            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
-)
+@router.head("/{job_id}/preview", operation_id="head_preview", response_class=Response, responses=PREVIEW_ANSWERS)
+@router.get("/{job_id}/preview", response_class=Response, responses=PREVIEW_ANSWERS)
 def get_preview(farm: AFarm, who: Reader, job_id: JobId) -> Response:
     """The newest rendered frame."""
     with farm.transaction() as session:
         view = _job(session, who, job_id)
+    if view.previews_erased_at is not None:
+        raise errors.ApiProblem("preview_expired", f"the pictures of {job_id} have been erased")
     if view.preview_key is None:
         raise errors.ApiProblem("preview_not_ready", f"{job_id} has no rendered frame yet")
     try:

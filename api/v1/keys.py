@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 from starlette.responses import Response
 
-from api.deps import Admin, AFarm, APage, IdempotencyKey, Raw, answer_of, create_once, slice_of
+from api.deps import Admin, AFarm, APage, Farm, IdempotencyKey, Raw, answer_of, create_once, slice_of
 from api.errors import ApiProblem
 from api.v1.answers import Answer as AnswerBody
 from api.v1.answers import PageAnswer
@@ -18,11 +18,20 @@ from api.v1.batch_body import Strict, Text
 from api.v1.paths import KeyId
 from farm.db import keys as stored
 from farm.db.session import Session
-from farm.domain.tenant import Scope
+from farm.domain.quota import Rate
+from farm.domain.tenant import Principal, Scope
 from farm.flow import keys
 from farm.flow.idempotency import Answer
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+
+class RateBody(Strict):
+    per_s: float = Field(ge=0.001, le=1e6, allow_inf_nan=False, description="Requests a second, on average.")
+    burst: int = Field(ge=1, le=1_000_000, description="How many of them may come at once.")
+
+    def rate(self) -> Rate:
+        return Rate(self.per_s, self.burst)
 
 
 class KeyBody(Strict):
@@ -30,6 +39,19 @@ class KeyBody(Strict):
     scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
         default_factory=lambda: [Scope.SUBMIT, Scope.READ], min_length=1, max_length=4
     )
+    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
+        default=None, description="From then on the key is refused."
+    )
+    rate: RateBody | None = Field(default=None, description="Held to as well, where it is lower than its tenant's.")
+
+
+class RateAnswer(AnswerBody):
+    per_s: float
+    burst: int
+
+    @staticmethod
+    def of(rate: Rate | None) -> RateAnswer | None:
+        return None if rate is None else RateAnswer(per_s=rate.per_s, burst=rate.burst)
 
 
 class KeyAnswer(AnswerBody):
@@ -37,7 +59,9 @@ class KeyAnswer(AnswerBody):
     name: str
     prefix: str = Field(description="The public part: `dub_<prefix>_…`.")
     scopes: list[Scope]
+    rate: RateAnswer | None = Field(description="Null: its tenant's, or the farm's.")
     created_at: datetime
+    expires_at: datetime | None
     revoked_at: datetime | None
 
     @staticmethod
@@ -47,7 +71,9 @@ class KeyAnswer(AnswerBody):
             name=key.name,
             prefix=key.prefix,
             scopes=sorted(Scope(scope) for scope in key.scopes),
+            rate=RateAnswer.of(key.rate),
             created_at=key.created_at,
+            expires_at=key.expires_at,
             revoked_at=key.revoked_at,
         )
 
@@ -62,13 +88,28 @@ def create_key(
 ) -> Response:
     """A new key. A replay under the same Idempotency-Key is refused: the secret is not kept, so it cannot be answered
     again."""
+    return new_key(farm, who, request, body, raw, idempotency_key, who.tenant_id)
+
+
+def new_key(
+    farm: Farm, who: Principal, request: Request, body: KeyBody, raw: bytes, idempotency_key: str | None, tenant_id: str
+) -> Response:
+    """The answer with a new key of this tenant."""
     secret: str | None = None
 
     def make(session: Session) -> Answer:
         nonlocal secret
-        new = keys.create(session, who.tenant_id, body.name, body.scopes, actor=who.actor)
+        new = keys.create(
+            session,
+            tenant_id,
+            body.name,
+            body.scopes,
+            expires_at=body.expires_at,
+            rate=body.rate.rate() if body.rate else None,
+            actor=who.actor,
+        )
         secret = new.text
-        made = next(key for key in stored.listed(session, who.tenant_id) if key.id == new.id)
+        made = next(key for key in stored.listed(session, tenant_id) if key.id == new.id)
         return Answer(201, KeyAnswer.of(made).json_dict(), {"Location": f"/v1/keys/{new.id}"})
 
     kept = create_once(farm, who, request, raw, idempotency_key, make)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi import APIRouter
+from pydantic import Field
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from api.deps import AFarm
 from api.v1 import scrape
+from api.v1.answers import Answer
+from farm.db import migrate
 from farm.domain.measure import Page
 from farm.errors import Transient
 from farm.storage.blobs import Missing
@@ -24,7 +27,16 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Something is away; the answer says what."}})
+class ReadyAnswer(Answer):
+    status: str = Field(description="ok or unavailable")
+    checks: dict[str, str] = Field(description="By what is looked at: ok, or a code.")
+
+
+@router.get(
+    "/readyz",
+    response_model=ReadyAnswer,
+    responses={503: {"model": ReadyAnswer, "description": "Something is away; the answer says what."}},
+)
 def readyz(farm: AFarm) -> Response:
     """Database, storage and broker answer. Without the broker work still starts, at the control worker's tick."""
 
@@ -34,8 +46,13 @@ def readyz(farm: AFarm) -> Response:
         except Missing:
             return
 
+    def schema() -> None:
+        if not migrate.is_current(farm.database):
+            raise Transient("schema_outdated", "the database waits for a migration")
+
     checks: dict[str, Callable[[], None]] = {
         "database": farm.database.ping,
+        "schema": schema,
         "storage": storage,
         "broker": farm.broker_check,
     }

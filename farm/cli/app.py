@@ -11,7 +11,7 @@ from typer.exceptions import Abort, TyperException
 from typer.exceptions import Exit as TyperExit
 
 from farm import __version__
-from farm.cli import audit, batches, demo, doctor, dubbing, fleet, jobs, keys, models, setup, up, webhooks
+from farm.cli import audit, batches, demo, doctor, dubbing, fleet, jobs, keys, models, setup, tenants, up, webhooks
 from farm.cli.exits import Exit, Failed, explained
 from farm.cli.terminal import terminal
 
@@ -33,6 +33,8 @@ app.add_typer(models.app, name="models")
 app.command("workers")(fleet.workers)
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(tenants.app, name="tenants")
+app.command("usage")(tenants.usage)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)

@@ -141,6 +141,18 @@ def cancel(
 
 
 @app.command()
+def delete(
+    batch: BatchId,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Erase the media of all its jobs for good, once they have ended; their rows stay."""
+    _act(lambda farm: farm.delete_batch(batch), server, key, data, json)
+
+
+@app.command()
 def pause(
     batch: BatchId,
     server: options.Server = None,

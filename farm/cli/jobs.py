@@ -96,6 +96,18 @@ def cancel(
 
 
 @app.command()
+def delete(
+    job: JobId,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Erase its media for good, once it has ended; its row stays."""
+    _act(lambda farm: farm.delete_job(job), server, key, data, json)
+
+
+@app.command()
 def retry(
     job: JobId,
     server: options.Server = None,

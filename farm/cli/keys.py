@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from farm.cli import options
 from farm.cli.connect import client
 from farm.cli.exits import usage
 from farm.cli.terminal import terminal
+from farm.client import Key as Made
 from farm.domain.tenant import Scope
 
 app = typer.Typer(help="API keys: make, list, revoke (needs a key with the admin scope).", no_args_is_help=True)
@@ -21,6 +23,10 @@ def create(
     scope: Annotated[
         list[Scope] | None, typer.Option(help="What it may do; repeat for more.", show_default="submit and read")
     ] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="It expires after so many days.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="TENANT", help="For another tenant (ten_…), where yours runs the farm.")
+    ] = None,
     server: options.Server = None,
     key: options.Key = None,
     data: options.Data = None,
@@ -29,10 +35,18 @@ def create(
     """Make a key. It is shown this once; the farm keeps only its hash."""
     terminal.begin(json)
     with client(server, key, data) as farm:
-        made = farm.create_key(name, [s.value for s in scope or (Scope.SUBMIT, Scope.READ)])
+        scopes = [s.value for s in scope or (Scope.SUBMIT, Scope.READ)]
+        until = None if days is None else datetime.now(UTC) + timedelta(days=days)
+        made = farm.create_key(name, scopes, expires_at=until, tenant_id=tenant)
     terminal.answer(made)
     terminal.say(made.secret)
     terminal.note(f"{made.key.id}, scopes {', '.join(made.key.scopes)}; it is not shown again")
+
+
+def _end(key: Made) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "" if key.expires_at is None else f"until {key.expires_at:%Y-%m-%d %H:%M}"
 
 
 @app.command("list")
@@ -44,10 +58,7 @@ def list_(
     with client(server, key, data) as farm:
         found = list(farm.keys())
     terminal.answer(found)
-    rows = [
-        (k.id, k.name, k.prefix, ", ".join(k.scopes), f"{k.created_at:%Y-%m-%d}", "revoked" if k.revoked_at else "")
-        for k in found
-    ]
+    rows = [(k.id, k.name, k.prefix, ", ".join(k.scopes), f"{k.created_at:%Y-%m-%d}", _end(k)) for k in found]
     terminal.table(("key", "name", "prefix", "scopes", "created", ""), rows, "no keys")
 
 

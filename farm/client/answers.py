@@ -44,6 +44,7 @@ class Batch:
     model: str
     model_version: str | None
     metadata: Mapping[str, str]
+    asked_by: str | None
     deadline: datetime | None
     counts: Counts
     progress: float
@@ -70,14 +71,25 @@ class JobError:
 
 
 @dataclass(frozen=True)
+class Rights:
+    """What the submitter said gives the right to make a face speak. basis: consent, licence, own or other."""
+
+    basis: str
+    statement: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
 class JobOutput:
-    """A finished file. `uri` names it in the farm's store or at the asked destination; download it with the client."""
+    """A finished file. `uri` names it in the farm's store or at the asked destination; download it with the client.
+    expired_at: since when the farm's copy is erased."""
 
     uri: str
     sha256: str
     size_bytes: int
     frames: int
     duration_s: float
+    expired_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,8 @@ class Job:
     scores: Mapping[str, float]
     error: JobError | None
     output: JobOutput | None
+    rights: Rights | None
+    deleted_at: datetime | None
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
@@ -155,6 +169,8 @@ class Result:
     scores: Mapping[str, float]
     seconds: float | None
     flags: tuple[str, ...] = ()
+    rights: Rights | None = None
+    asked_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -247,13 +263,64 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Requests a second on average, and how many may come at once."""
+
+    per_s: float
+    burst: int
+
+
+@dataclass(frozen=True)
 class Key:
     id: str
     name: str
     prefix: str
     scopes: tuple[str, ...]
+    rate: Rate | None
     created_at: datetime
+    expires_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """None: no limit."""
+
+    jobs_open: int | None
+    frames_month: int | None
+    storage_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Used:
+    jobs_open: int
+    frames_month: int
+    storage_bytes: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a tenant has used of its quotas; `month` is when the month began."""
+
+    tenant_id: str
+    month: datetime
+    used: Used
+    quotas: Quotas
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """rate None: the farm's own. retention: days by class of media where they are not the farm's."""
+
+    id: str
+    name: str
+    is_operator: bool
+    weight: float
+    max_in_flight: int | None
+    rate: Rate | None
+    quotas: Quotas
+    retention: Mapping[str, float | None]
+    created_at: datetime
 
 
 @dataclass(frozen=True)

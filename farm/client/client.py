@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,11 @@ from farm.client.answers import (
     NewKey,
     NewWebhook,
     Queue,
+    Rate,
     Result,
+    Rights,
+    Tenant,
+    Usage,
     Version,
     WebhookDelivery,
     WebhookEndpoint,
@@ -71,10 +76,13 @@ class Client:
         model: str = "champion",
         deadline: datetime | None = None,
         metadata: Mapping[str, str] | None = None,
+        rights: Rights | None = None,
         idempotency_key: str | None = None,
     ) -> Batch:
         """Submit once: an own Idempotency-Key makes the retries after a lost answer safe."""
         body = _batch_body(items, name, priority, model, deadline, metadata)
+        if rights is not None:
+            body["rights"] = {name: value for name, value in asdict(rights).items() if value is not None}
         return build(Batch, self._create("/v1/batches", body, idempotency_key))
 
     def estimate(
@@ -108,6 +116,18 @@ class Client:
 
     def retry_failed(self, batch_id: str) -> Batch:
         return self._batch_action(batch_id, "retry-failed")
+
+    def delete_batch(self, batch_id: str) -> Batch:
+        """Erase the media of every job of an ended batch for good."""
+        return build(Batch, self._http.json("DELETE", f"/v1/batches/{batch_id}"))
+
+    def changed_batches(self, since: datetime | None = None) -> tuple[list[Batch], datetime]:
+        """Batches that changed since, and what to pass as `since` next time: nothing is missed, some come twice."""
+        return self._changed(Batch, "/v1/batches", since)
+
+    def changed_jobs(self, batch_id: str, since: datetime | None = None) -> tuple[list[Job], datetime]:
+        """As changed_batches, for the jobs of one."""
+        return self._changed(Job, f"/v1/batches/{batch_id}/jobs", since)
 
     def set_batch_priority(self, batch_id: str, priority: int) -> Batch:
         return build(Batch, self._http.json("PATCH", f"/v1/batches/{batch_id}", body={"priority": priority}))
@@ -155,6 +175,10 @@ class Client:
     def retry_job(self, job_id: str) -> Job:
         return build(Job, self._http.json("POST", f"/v1/jobs/{job_id}/retry"))
 
+    def delete_job(self, job_id: str) -> Job:
+        """Erase all media of an ended job for good."""
+        return build(Job, self._http.json("DELETE", f"/v1/jobs/{job_id}"))
+
     def set_job_priority(self, job_id: str, priority: int) -> Job:
         return build(Job, self._http.json("PATCH", f"/v1/jobs/{job_id}", body={"priority": priority}))
 
@@ -200,6 +224,10 @@ class Client:
 
     def asset(self, asset_id: str) -> Asset:
         return build(Asset, self._http.json("GET", f"/v1/assets/{asset_id}"))
+
+    def delete_asset(self, asset_id: str) -> Asset:
+        """Erase its bytes for good."""
+        return build(Asset, self._http.json("DELETE", f"/v1/assets/{asset_id}"))
 
     # --- models --------------------------------------------------------------------------------------------------
 
@@ -254,9 +282,43 @@ class Client:
     def queues(self) -> tuple[Queue, ...]:
         return tuple(build(Queue, queue) for queue in self._http.json("GET", "/v1/queues")["data"])
 
-    def create_key(self, name: str, scopes: Sequence[str] = ("submit", "read")) -> NewKey:
-        answer = self._create("/v1/keys", {"name": name, "scopes": list(scopes)})
+    def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str] = ("submit", "read"),
+        *,
+        expires_at: datetime | None = None,
+        rate: Rate | None = None,
+        tenant_id: str | None = None,
+    ) -> NewKey:
+        """A key of your tenant; of another one with tenant_id, where yours runs the farm."""
+        body: dict[str, object] = {"name": name, "scopes": list(scopes)}
+        if expires_at is not None:
+            body["expires_at"] = expires_at.isoformat()
+        if rate is not None:
+            body["rate"] = {"per_s": rate.per_s, "burst": rate.burst}
+        answer = self._create(f"/v1/tenants/{tenant_id}/keys" if tenant_id else "/v1/keys", body)
         return NewKey(build(Key, answer), answer["secret"])
+
+    def usage(self, tenant_id: str | None = None) -> Usage:
+        """What your tenant (or, where yours runs the farm, another) has used of its quotas."""
+        return build(Usage, self._http.json("GET", f"/v1/tenants/{tenant_id}/usage" if tenant_id else "/v1/usage"))
+
+    # --- tenants: for who runs the farm --------------------------------------------------------------------------
+
+    def tenants(self) -> Iterator[Tenant]:
+        return self._pages(Tenant, "/v1/tenants")
+
+    def tenant(self, tenant_id: str) -> Tenant:
+        return build(Tenant, self._http.json("GET", f"/v1/tenants/{tenant_id}"))
+
+    def create_tenant(self, name: str, limits: Mapping[str, object] | None = None) -> Tenant:
+        """limits: weight, max_in_flight, rate, quotas, retention as docs/api.md writes them."""
+        return build(Tenant, self._create("/v1/tenants", {"name": name, **(limits or {})}))
+
+    def set_tenant(self, tenant_id: str, limits: Mapping[str, object]) -> Tenant:
+        """What `limits` leaves out stays as it is."""
+        return build(Tenant, self._http.json("PATCH", f"/v1/tenants/{tenant_id}", body=dict(limits)))
 
     def keys(self) -> Iterator[Key]:
         return self._pages(Key, "/v1/keys")
@@ -341,6 +403,18 @@ class Client:
 
     def _batch_action(self, batch_id: str, action: str) -> Batch:
         return build(Batch, self._http.json("POST", f"/v1/batches/{batch_id}/{action}"))
+
+    def _changed(self, cls: type[T], path: str, since: datetime | None) -> tuple[list[T], datetime]:
+        sent = {} if since is None else {"updated_since": since.isoformat()}
+        rows: list[T] = []
+        cursor, as_of = None, ""
+        while True:
+            page = self._http.json("GET", path, params={**sent, "cursor": cursor})
+            as_of = as_of or page["as_of"]  # the first page's: what changes while the pages are walked comes next time
+            rows += [build(cls, row) for row in page["data"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return rows, datetime.fromisoformat(as_of)
 
     def _pages(self, cls: type[T], path: str, **params: Any) -> Iterator[T]:
         sent = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in params.items()}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Text, any_, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from farm.db import cursor as cursors
 from farm.db.rows import AssetRow, is_ready
@@ -68,7 +69,13 @@ def _asset(row: AssetRow) -> Asset:
     )
 
 
-def statuses(session: Session, tenant_id: str, ids: Collection[str]) -> Mapping[str, AssetStatus]:
-    """Of those of the ids that are the tenant's."""
-    query = select(AssetRow.id, AssetRow.status).where(AssetRow.tenant_id == tenant_id, AssetRow.id.in_(ids))
+def statuses(
+    session: Session, tenant_id: str, ids: Collection[str], *, hold: bool = False
+) -> Mapping[str, AssetStatus]:
+    """Of those of the ids that are the tenant's. hold: none of them expires until the transaction ends."""
+    query = select(AssetRow.id, AssetRow.status).where(
+        AssetRow.tenant_id == tenant_id, AssetRow.id == any_(literal(list(ids), ARRAY(Text)))
+    )
+    if hold:
+        query = query.order_by(AssetRow.id).with_for_update(read=True, key_share=True)
     return {row.id: AssetStatus(row.status) for row in session.execute(query)}

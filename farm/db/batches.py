@@ -126,6 +126,7 @@ def _view(row: BatchRow, frames: Mapping[str, Any], speed: float, now: datetime)
         eta=now + timedelta(seconds=left / speed) if known else None,
         deadline=row.deadline,
         metadata=row.user_metadata,
+        asked_by=row.asked_by,
         created_at=row.created_at,
         updated_at=row.updated_at,
         started_at=row.started_at,

@@ -7,14 +7,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import extract, func, insert, select, text
+from sqlalchemy import extract, func, select, text
 
+from farm.db import bulk, fleet
 from farm.db import cursor as cursors
-from farm.db import fleet
 from farm.db.leases import claimable
 from farm.db.ledger import database_time
-from farm.db.rows import AttemptRow, ChunkRow, JobRow, has_succeeded, is_leased, is_waiting
+from farm.db.rows import AttemptRow, BatchRow, ChunkRow, JobRow, MediaUseRow, has_succeeded, is_leased, is_waiting
 from farm.db.session import Session
+from farm.domain.batch import Rights
 from farm.domain.chunk import Work
 from farm.domain.document import from_document
 from farm.domain.job import JobSpec, JobStatus, Kind, Phase
@@ -82,7 +83,11 @@ def results(session: Session, tenant_id: str, batch_id: str) -> Iterator[ResultL
             JobRow.scores,
             JobRow.flags,
             extract("epoch", JobRow.finished_at - JobRow.started_at).label("seconds"),
+            JobRow.rights,
+            JobRow.output_erased_at,
+            BatchRow.asked_by,
         )
+        .join(BatchRow, BatchRow.id == JobRow.batch_id)
         .where(JobRow.tenant_id == tenant_id, JobRow.batch_id == batch_id)
         .order_by(JobRow.ordinal)
     )
@@ -98,6 +103,9 @@ def results(session: Session, tenant_id: str, batch_id: str) -> Iterator[ResultL
             scores=row.scores,
             flags=tuple(row.flags),
             seconds=None if row.seconds is None else float(row.seconds),
+            rights=_rights(row.rights),
+            asked_by=row.asked_by,
+            output_erased_at=row.output_erased_at,
         )
 
 
@@ -107,9 +115,13 @@ def numbers(session: Session, count: int) -> list[int]:
     return sorted(session.scalars(sequence, {"count": count}))
 
 
-def add(session: Session, jobs: Sequence[dict[str, Any]], chunks: Sequence[dict[str, Any]]) -> None:
-    session.execute(insert(JobRow), jobs)
-    session.execute(insert(ChunkRow), chunks)
+def add(
+    session: Session, jobs: Sequence[dict[str, Any]], chunks: Sequence[dict[str, Any]], uses: Sequence[dict[str, Any]]
+) -> None:
+    """Jobs, their first chunks, and the assets that they need."""
+    bulk.copy(session, JobRow, jobs)
+    bulk.copy(session, ChunkRow, chunks)
+    bulk.copy(session, MediaUseRow, uses)
 
 
 def usual_frames(session: Session) -> float | None:
@@ -127,6 +139,10 @@ def frames_waiting(session: Session) -> int:
 
 def _rows(session: Session, query: Any) -> Sequence[JobRow]:
     return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def _rights(document: Mapping[str, Any] | None) -> Rights | None:
+    return None if document is None else from_document(Rights, document)
 
 
 def _output(document: Mapping[str, Any] | None) -> Output | None:
@@ -253,6 +269,10 @@ def _view(row: JobRow, live: Live, wait: Wait, fleet_speed: float, ahead_frames:
         output=_output(row.output),
         scores=row.scores,
         flags=tuple(row.flags),
+        rights=_rights(row.rights),
+        previews_erased_at=row.previews_erased_at,
+        output_erased_at=row.output_erased_at,
+        deleted_at=row.deleted_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
         started_at=row.started_at,

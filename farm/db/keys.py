@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from farm.db.rows import ApiKeyRow, TenantRow
 from farm.db.session import Session
+from farm.domain.quota import Rate
 
 
 @dataclass(frozen=True)
@@ -21,26 +22,63 @@ class KeyRecord:
     prefix: str
     secret_sha256: str
     scopes: tuple[str, ...]
+    rate: Rate | None
     created_at: datetime
+    expires_at: datetime | None
     revoked_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Holder:
+    """A key as its verification sees it, with what its tenant adds. `ended`: revoked or past its time."""
+
+    key: KeyRecord
+    ended: bool
+    is_operator: bool
+    tenant_rate: Rate | None
+
+
 def ensure_tenant(session: Session, tenant_id: str, name: str) -> str:
-    """The id of the tenant of this name; `tenant_id` where it is new."""
-    session.execute(insert(TenantRow).values(id=tenant_id, name=name).on_conflict_do_nothing(index_elements=["name"]))
+    """The id of the tenant of this name; `tenant_id` where it is new. The farm's first tenant runs it."""
+    first = ~select(TenantRow.id).exists()
+    new = insert(TenantRow).values(id=tenant_id, name=name, is_operator=first)
+    session.execute(new.on_conflict_do_nothing(index_elements=["name"]))
     return session.scalars(select(TenantRow.id).where(TenantRow.name == name)).one()
 
 
 def add(
-    session: Session, key_id: str, tenant_id: str, *, name: str, prefix: str, secret_sha256: str, scopes: Sequence[str]
+    session: Session,
+    key_id: str,
+    tenant_id: str,
+    *,
+    name: str,
+    prefix: str,
+    secret_sha256: str,
+    scopes: Sequence[str],
+    expires_at: datetime | None = None,
+    rate: Rate | None = None,
 ) -> None:
     values = {"name": name, "prefix": prefix, "secret_sha256": secret_sha256, "scopes": list(scopes)}
-    session.execute(insert(ApiKeyRow).values(id=key_id, tenant_id=tenant_id, **values))
+    limits = {"expires_at": expires_at, "rate_per_s": rate and rate.per_s, "rate_burst": rate and rate.burst}
+    session.execute(insert(ApiKeyRow).values(id=key_id, tenant_id=tenant_id, **values, **limits))
 
 
-def by_prefix(session: Session, prefix: str) -> KeyRecord | None:
-    row = session.scalar(select(ApiKeyRow).where(ApiKeyRow.prefix == prefix).execution_options(populate_existing=True))
-    return None if row is None else _record(row)
+def holder(session: Session, prefix: str) -> Holder | None:
+    query = (
+        select(ApiKeyRow, TenantRow, or_(ApiKeyRow.revoked_at.is_not(None), ApiKeyRow.expires_at <= func.now()))
+        .join(TenantRow, TenantRow.id == ApiKeyRow.tenant_id)
+        .where(ApiKeyRow.prefix == prefix)
+        .execution_options(populate_existing=True)
+    )
+    found = session.execute(query).one_or_none()
+    if found is None:
+        return None
+    key, tenant, ended = found
+    return Holder(_record(key), bool(ended), tenant.is_operator, _rate(tenant))
+
+
+def _rate(row: ApiKeyRow | TenantRow) -> Rate | None:
+    return None if row.rate_per_s is None or row.rate_burst is None else Rate(row.rate_per_s, row.rate_burst)
 
 
 def listed(session: Session, tenant_id: str) -> tuple[KeyRecord, ...]:
@@ -68,6 +106,8 @@ def _record(row: ApiKeyRow) -> KeyRecord:
         prefix=row.prefix,
         secret_sha256=row.secret_sha256,
         scopes=tuple(row.scopes),
+        rate=_rate(row),
         created_at=row.created_at,
+        expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )

@@ -33,7 +33,7 @@ from farm.domain.span import Span
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job as its verbs see it, usually locked."""
+    """A job as its verbs see it, usually locked. erased: what was made on its way is gone, it cannot go on."""
 
     id: str
     number: int
@@ -46,6 +46,7 @@ class JobRecord:
     frames_total: int
     chunks_total: int
     chunks_done: int
+    erased: bool
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ _JOB = (
     JobRow.frames_total,
     JobRow.chunks_total,
     JobRow.chunks_done,
+    JobRow.chunks_erased_at.is_not(None).label("erased"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from alembic import command
-from farm.db.session import driver_url
+from farm.db.session import Database, driver_url
 
 SCRIPTS: Final = Path(__file__).resolve().parents[2] / "alembic"
 TRIES: Final = 50
@@ -45,15 +46,19 @@ def upgrade(url: str, revision: str = "head", scripts: Path = SCRIPTS) -> None:
         engine.dispose()
 
 
-def is_current(url: str) -> bool:
-    """Whether the database is at the newest revision (for /readyz)."""
-    engine = create_engine(driver_url(url))
-    try:
-        with engine.connect() as connection:
-            heads = MigrationContext.configure(connection).get_current_heads()
-    finally:
-        engine.dispose()
-    return set(heads) == set(ScriptDirectory(str(SCRIPTS)).get_heads())
+def is_current(database: Database) -> bool:
+    """Whether the database is at this code's newest revision, or at one that only newer code knows: migrations add, so
+    that the old code runs on while a new one is rolled out. Raises Transient."""
+    with database.transaction() as session:
+        at = set(MigrationContext.configure(session.connection()).get_current_heads())
+    known, newest = _revisions()
+    return bool(at) and not (at & known) - newest
+
+
+@cache
+def _revisions() -> tuple[frozenset[str], frozenset[str]]:
+    scripts = ScriptDirectory(str(SCRIPTS))
+    return frozenset(script.revision for script in scripts.walk_revisions()), frozenset(scripts.get_heads())
 
 
 def config(connection: Connection, scripts: Path = SCRIPTS) -> Config:

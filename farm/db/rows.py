@@ -67,7 +67,7 @@ def _now() -> Mapped[datetime]:
 class TenantRow(Row):
     """is_operator: its admins run the farm for everybody. weight: its share of every queue beside the other tenants'
     weights. max_in_flight: chunks that workers may hold of it at once, on each queue; empty for no cap, 0 for none at
-    all. Other empty limits: the farm's own; retention: seconds by class, where it is another than the farm's."""
+    all. Other empty limits: the farm's own; retention: days by class, where it is another than the farm's."""
 
     __tablename__ = "tenants"
     __table_args__ = (

@@ -9,8 +9,18 @@ from farm.domain.job import JobSpec
 
 
 @dataclass(frozen=True)
+class Rights:
+    """What the submitter says gives the right to make a face speak. basis: consent, licence, own or other."""
+
+    basis: str
+    statement: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
 class BatchSpec:
-    """A validated submission. `model` is an alias or a version id; `metadata` is the user's, returned as it came."""
+    """A validated submission. `model` is an alias or a version id; `metadata` is the user's, returned as it came.
+    `rights`: one for each item, or none at all."""
 
     items: tuple[JobSpec, ...]
     name: str | None = None
@@ -18,3 +28,4 @@ class BatchSpec:
     model: str = "champion"
     deadline: datetime | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    rights: tuple[Rights | None, ...] = ()

@@ -29,14 +29,19 @@ def to_document(value: object) -> Any:
         return value.value
     if isinstance(value, Fraction):
         return f"{value.numerator}/{value.denominator}"
-    if is_dataclass(value) and not isinstance(value, type):
-        kept = (field for field in fields(value) if not (field.metadata.get("later") and _is_default(value, field)))
+    if (known := _fields(type(value))) is not None:
+        kept = (field for field in known if not (field.metadata.get("later") and _is_default(value, field)))
         return {field.name: to_document(getattr(value, field.name)) for field in kept}
     if isinstance(value, Mapping):
         return {str(key): to_document(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_document(item) for item in value]
     raise TypeError(f"no document for {type(value).__name__}")
+
+
+@cache
+def _fields(kind: type) -> tuple[Field[Any], ...] | None:
+    return fields(kind) if is_dataclass(kind) else None
 
 
 def _is_default(value: object, field: Field[Any]) -> bool:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+from farm.domain.batch import Rights
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.domain.order import Output, PlanRecord
 from farm.domain.views import BatchView, JobView
@@ -21,6 +22,7 @@ def batch(view: BatchView) -> dict[str, Any]:
         "model": view.model,
         "model_version": view.version_id,
         "metadata": dict(view.metadata),
+        "asked_by": view.asked_by,
         "deadline": view.deadline,
         "counts": {
             "total": c.total,
@@ -58,7 +60,9 @@ def job(view: JobView) -> dict[str, Any]:
         "scores": dict(view.scores),
         "flags": list(view.flags),
         "error": error(view.error_code, view.error_detail),
-        "output": output(view.output),
+        "output": output(view.output, view.output_erased_at),
+        "rights": rights(view.rights),
+        "deleted_at": view.deleted_at,
         "created_at": view.created_at,
         "updated_at": view.updated_at,
         "started_at": view.started_at,
@@ -70,7 +74,13 @@ def error(code: str | None, detail: str | None) -> dict[str, str] | None:
     return {"code": code, "detail": detail or ""} if code else None
 
 
-def output(made: Output | None) -> dict[str, Any] | None:
+def rights(given: Rights | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    return {"basis": given.basis, "statement": given.statement, "reference": given.reference}
+
+
+def output(made: Output | None, expired_at: datetime | None) -> dict[str, Any] | None:
     if made is None:
         return None
     return {
@@ -79,6 +89,7 @@ def output(made: Output | None) -> dict[str, Any] | None:
         "size_bytes": made.blob.size_bytes,
         "frames": made.frames,
         "duration_s": made.duration_s,
+        "expired_at": expired_at,
     }
 
 

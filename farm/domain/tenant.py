@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+from farm.domain.quota import Quotas, Rate
 
 
 class Scope(StrEnum):
@@ -28,12 +32,18 @@ FARM: Final = Actor("farm")
 
 @dataclass(frozen=True)
 class Principal:
-    """A verified key: whose it is and what it may do. `admin` implies every scope."""
+    """A verified key: whose it is and what it may do. `admin` implies every scope.
+
+    is_operator: its tenant runs the farm. tenant_rate: None is the farm's; key_rate: a lower one of the key's own.
+    """
 
     tenant_id: str
     key_id: str
     scopes: frozenset[Scope]
     key_name: str = ""
+    is_operator: bool = False
+    tenant_rate: Rate | None = None
+    key_rate: Rate | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -49,3 +59,20 @@ class NewKey:
 
     id: str
     text: str
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """is_operator: its admins run the farm for everybody. weight: its share beside other tenants; max_in_flight: chunks
+    that workers may hold of it at once, on each queue (None: no cap). Empty rates are the farm's own. retention: days
+    by class of media (farm.domain.retention) where they are other than the farm's; None keeps that class for good."""
+
+    id: str
+    name: str
+    is_operator: bool
+    weight: float
+    max_in_flight: int | None
+    rate: Rate | None
+    quotas: Quotas
+    retention: Mapping[str, float | None]
+    created_at: datetime

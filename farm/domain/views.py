@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from farm.domain.batch import Rights
 from farm.domain.chunk import ChunkStatus, Reason, Work
 from farm.domain.job import BatchStatus, JobSpec, JobStatus, Kind, Phase
 from farm.domain.order import Output, PlanRecord
@@ -37,7 +38,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class BatchView:
-    """`progress` in 0..1 over frames (a job without a plan counts as an average one). eta None: not known yet."""
+    """`progress` in 0..1 over frames (a job without a plan counts as an average one). eta None: not known yet.
+    asked_by: id of the key that submitted it; None: the farm itself."""
 
     id: str
     tenant_id: str
@@ -53,6 +55,7 @@ class BatchView:
     eta: datetime | None
     deadline: datetime | None
     metadata: Mapping[str, str]
+    asked_by: str | None
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -61,7 +64,8 @@ class BatchView:
 
 @dataclass(frozen=True)
 class JobView:
-    """`error_*` are set when failed or expired. frames_total is 0 until planned. `preview_key`: a JPEG blob."""
+    """`error_*` are set when failed or expired. frames_total is 0 until planned. `preview_key`: a JPEG blob.
+    *_erased_at: since when those bytes are gone; deleted_at: because that was asked for."""
 
     id: str
     tenant_id: str
@@ -89,6 +93,10 @@ class JobView:
     output: Output | None
     scores: Mapping[str, float]
     flags: tuple[str, ...]
+    rights: Rights | None
+    previews_erased_at: datetime | None
+    output_erased_at: datetime | None
+    deleted_at: datetime | None
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None
@@ -177,3 +185,6 @@ class ResultLine:
     scores: Mapping[str, float]
     flags: tuple[str, ...]
     seconds: float | None
+    rights: Rights | None
+    asked_by: str | None
+    output_erased_at: datetime | None

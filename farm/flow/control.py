@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.db import batches, jobs, ledger, shares
+from farm.db import batches, jobs, ledger, media, shares
 from farm.db.ledger import BatchRecord, JobRecord
 from farm.db.session import Session
 from farm.domain.audit import Action
@@ -82,6 +82,8 @@ def retry_job(session: Session, tenant_id: str, job_id: str, *, actor: Actor = F
     job = _job(session, tenant_id, job_id)
     if job.status not in RETRYABLE:
         raise Rejected("job_not_retryable", f"only a failed or canceled job can be retried; this one is {job.status}")
+    if job.erased:
+        raise Rejected("job_not_retryable", "what this job made on its way has been erased: submit it again")
     _retry(session, job.batch_id, [job])
     audit.record(session, actor, Action.JOB_RETRIED, job_id, {"was": job.status.value}, tenant_id=tenant_id)
     return _job_view(session, tenant_id, job_id)
@@ -90,9 +92,9 @@ def retry_job(session: Session, tenant_id: str, job_id: str, *, actor: Actor = F
 def retry_failed(session: Session, tenant_id: str, batch_id: str, *, actor: Actor = FARM) -> BatchView:
     """retry_job for every failed job of a batch. Rejected("nothing_to_retry") when there is none."""
     locked = _batch_jobs(session, tenant_id, batch_id)
-    failed = [job for job in locked if job.status is JobStatus.FAILED]
+    failed = [job for job in locked if job.status is JobStatus.FAILED and not job.erased]
     if not failed:
-        raise Rejected("nothing_to_retry", "this batch has no failed job")
+        raise Rejected("nothing_to_retry", "this batch has no failed job whose media are still there")
     _retry(session, batch_id, failed)
     audit.record(session, actor, Action.BATCH_RETRIED, batch_id, {"jobs": len(failed)}, tenant_id=tenant_id)
     return _batch_view(session, tenant_id, batch_id)
@@ -109,6 +111,30 @@ def _retry(session: Session, batch_id: str, locked: Sequence[JobRecord]) -> None
     else:
         changes = _working(session, locked, "retried by request")
     ripple.settle(session, changes, batch_id=batch_id, cancel_asked=False)
+
+
+def delete_batch(session: Session, tenant_id: str, batch_id: str, *, actor: Actor = FARM) -> BatchView:
+    """delete_job for every job of a batch. Rejected("batch_not_ended")."""
+    locked = _batch_jobs(session, tenant_id, batch_id)
+    if any(not job.status.is_terminal for job in locked):
+        raise Rejected("batch_not_ended", "cancel the batch first: only the media of ended jobs can be erased")
+    media.erase_all(session, [job.id for job in locked])
+    audit.record(session, actor, Action.BATCH_DELETED, batch_id, {"jobs": len(locked)}, tenant_id=tenant_id)
+    return _batch_view(session, tenant_id, batch_id)
+
+
+def delete_job(session: Session, tenant_id: str, job_id: str, *, actor: Actor = FARM) -> JobView:
+    """Erase all media of an ended job: output, previews, whatever was made on the way, and its inputs where no other
+    job or asset needs them. Its row stays: who asked, with what right, what came of it. Repeatable.
+    Rejected("job_not_ended")."""
+    job = _job(session, tenant_id, job_id)
+    if not job.status.is_terminal:
+        raise Rejected(
+            "job_not_ended", f"cancel the job first: only the media of ended jobs are erased, it is {job.status}"
+        )
+    media.erase_all(session, [job.id])
+    audit.record(session, actor, Action.JOB_DELETED, job_id, tenant_id=tenant_id)
+    return _job_view(session, tenant_id, job_id)
 
 
 def set_batch_priority(

@@ -18,10 +18,11 @@ from farm.domain.job import BatchStatus, JobStatus
 from farm.domain.limits import InputLimits
 from farm.domain.placement import queue_for
 from farm.domain.submission import media_of, problems
+from farm.domain.tenant import FARM, Actor
 from farm.domain.version import Version
 from farm.domain.views import BatchView
 from farm.errors import Problem, Rejected
-from farm.flow import versions
+from farm.flow import tenants, versions
 from farm.storage import fetch
 
 
@@ -30,22 +31,23 @@ def check(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits
     return _check(session, tenant_id, spec, limits)[0]
 
 
-def submit(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits) -> BatchView:
+def submit(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits, *, actor: Actor = FARM) -> BatchView:
     """Write a batch, its jobs (validating) and their plan chunks (waiting), with the model version pinned.
 
-    Raises Rejected("batch_invalid") holding every problem of `check`.
+    Raises Rejected("batch_invalid") holding every problem of `check`, and Rejected("quota_exceeded").
     """
-    found, version = _check(session, tenant_id, spec, limits)
+    found, version = _check(session, tenant_id, spec, limits, hold=True)
     if found or version is None:
         raise Rejected("batch_invalid", f"{len(found)} problems; nothing was stored", problems=found)
-    batch_id = _write(session, tenant_id, spec, version)
+    tenants.check_quotas(session, tenant_id, jobs=len(spec.items))
+    batch_id = _write(session, tenant_id, spec, version, actor)
     view = batches.get(session, tenant_id, batch_id)
     assert view is not None
     return view
 
 
 def _check(
-    session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits
+    session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits, *, hold: bool = False
 ) -> tuple[tuple[Problem, ...], Version | None]:
     found = problems(spec)
     version = versions.resolve(session, spec.model)
@@ -55,13 +57,15 @@ def _check(
         deadline = spec.deadline if spec.deadline.tzinfo is not None else spec.deadline.replace(tzinfo=UTC)
         if deadline <= ledger.database_time(session):
             found.append(Problem("deadline_passed", "the deadline is in the past", "/deadline"))
-    found += _media_problems(session, tenant_id, spec, limits)
+    found += _media_problems(session, tenant_id, spec, limits, hold)
     return tuple(found), version
 
 
-def _media_problems(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits) -> Iterator[Problem]:
+def _media_problems(
+    session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits, hold: bool
+) -> Iterator[Problem]:
     named = {asset_id for item in spec.items for asset_id in leases.asset_ids(item)}
-    status = asset_rows.statuses(session, tenant_id, named)
+    status = asset_rows.statuses(session, tenant_id, named, hold=hold) if named else {}
     checked: dict[str, Rejected | None] = {}
     for k, item in enumerate(spec.items):
         for pointer, media in media_of(item):
@@ -78,6 +82,8 @@ def _media_problems(session: Session, tenant_id: str, spec: BatchSpec, limits: I
 def _asset_problems(asset_id: str, status: Mapping[str, AssetStatus], pointer: str) -> Iterator[Problem]:
     if asset_id not in status:
         yield Problem("asset_not_found", f"there is no asset {asset_id}", pointer)
+    elif status[asset_id] is AssetStatus.EXPIRED:
+        yield Problem("asset_expired", f"the bytes of asset {asset_id} have been erased; upload them again", pointer)
     elif status[asset_id] is not AssetStatus.READY:
         yield Problem("asset_not_ready", f"asset {asset_id} has not been completed", pointer)
 
@@ -101,7 +107,7 @@ def _refused_destination(uri: str, limits: InputLimits) -> Rejected | None:
     return None
 
 
-def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version) -> str:
+def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, actor: Actor) -> str:
     batch_id, queue = new_id("bat"), queue_for(version.manifest)
     batches.add(
         session,
@@ -114,11 +120,14 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version) 
         version_id=version.id,
         deadline=spec.deadline,
         user_metadata=dict(spec.metadata),
+        asked_by=actor.key_id,
         jobs_total=len(spec.items),
         jobs_queued=len(spec.items),
     )
     job_rows: list[dict[str, object]] = []
     chunk_rows: list[dict[str, object]] = []
+    use_rows: list[dict[str, object]] = []
+    rights = spec.rights or (None,) * len(spec.items)
     for k, (item, number) in enumerate(zip(spec.items, jobs.numbers(session, len(spec.items)), strict=True)):
         job_id = new_id("job")
         shared = {"tenant_id": tenant_id, "priority": spec.priority}
@@ -135,6 +144,7 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version) 
                 "version_id": version.id,
                 "deadline": spec.deadline,
                 "spec": to_document(item),
+                "rights": to_document(rights[k]),
                 **shared,
             }
         )
@@ -151,7 +161,9 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version) 
                 **shared,
             }
         )
-    jobs.add(session, job_rows, chunk_rows)
+        for asset_id in leases.asset_ids(item):
+            use_rows.append({"media": asset_id, "job_id": job_id})
+    jobs.add(session, job_rows, chunk_rows, use_rows)
     shares.wake(session, tenant_id, [queue])
     ledger.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
     return batch_id

@@ -24,14 +24,24 @@ def input(sha256: str) -> str:
     return f"inputs/{sha256[:2]}/{sha256}"
 
 
+def made_of_input(sha256: str) -> str:
+    """Prefix of what is kept about an input, and goes with it: the tracks of its faces."""
+    return f"tracks/{sha256[:2]}/{sha256}/"
+
+
 def tracks(video: Blob, how: str) -> str:
     """Prefix of the tracks of a video's faces, followed in the way `how`."""
-    return f"tracks/{video.sha256[:2]}/{video.sha256}/{how}/"
+    return f"{made_of_input(video.sha256)}{how}/"
 
 
 def track(video: Blob, how: str, name: str, sha256: str) -> str:
     """One of them; sha256 is that of the track itself."""
     return f"{tracks(video, how)}{name}-{sha256}.npz"
+
+
+def inputs(shard: int) -> str:
+    """Prefix of the inputs of one of 256 shards."""
+    return f"inputs/{shard:02x}/"
 
 
 def attempt(lease: Lease) -> str:
@@ -54,6 +64,10 @@ def segment(lease: Lease) -> str:
 def preview(lease: Lease, frame: int) -> str:
     """Newest rendered frame. The frame number is in the key: a client's cached older picture keeps another name."""
     return f"{attempt(lease)}/preview-{frame:08d}.jpg"
+
+
+def is_preview(key: str) -> bool:
+    return key.rpartition("/")[2].startswith("preview-")
 
 
 def frame_hashes(lease: Lease) -> str:

@@ -21,9 +21,12 @@ from farm.db.session import Database, connect
 from farm.domain.limits import InputLimits
 from farm.domain.tenant import Actor, Scope
 from farm.flow import keys, versions
+from farm.rates import Limiter
 from farm.storage.blobs import BlobStore, open_store
 from farm.storage.s3 import connect as connect_s3
 from tests.api.hands import Hands
+
+OPERATORS = "the tenant that runs the farm"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def start_api(
             manifest={"name": "api-tests", "trained": False, "licence": "Apache-2.0", "files": {}},
         )
         versions.promote(session, "champion", version.id, actor=Actor("tests"))
+        keys.ensure_tenant(session, OPERATORS)  # the first tenant runs the farm, so no test's own does
     celery = queue.celery_app(broker_url)
     ends: list[Callable[[], None]] = []
 
@@ -97,6 +101,7 @@ def start_api(
         body_limit: int | None = None,
         store: BlobStore | None = None,
         database_of: Database | None = None,
+        limiter: Limiter | None = None,
     ) -> Api:
         inputs = tmp_path_factory.mktemp("inputs")
         blobs = store or open_store(storage_url, storage_endpoint_url)
@@ -111,6 +116,7 @@ def start_api(
             limits,
             lambda name, count: queue.send_work(app_celery, name, count),
             lambda: queue.ping(broker or broker_url),
+            limiter=limiter,
             stopping=stopping,
             **({} if body_limit is None else {"body_limit": body_limit}),
         )

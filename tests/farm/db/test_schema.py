@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic import command
 from farm.db import migrate
 from farm.db.rows import Row
+from farm.db.session import Database
 
 CATALOG = """
 select 'column', c.table_name, c.column_name, c.data_type, c.is_nullable,
@@ -57,10 +58,20 @@ def test_migrated_schema_equals_the_rows(database_server: str, database_url: str
 def test_upgrade_can_be_repeated_and_undone(database_server: str) -> None:
     with _fresh_database(database_server) as engine:
         url = engine.url.render_as_string(hide_password=False)
-        assert not migrate.is_current(url)
+        database = Database(engine)
+        assert not migrate.is_current(database)
         migrate.upgrade(url)
         migrate.upgrade(url)
-        assert migrate.is_current(url)
+        assert migrate.is_current(database)
+        with engine.begin() as connection:
+            command.downgrade(migrate.config(connection), "-1")
+            before = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
+        assert not migrate.is_current(database)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = 'a newer one'"))
+        assert migrate.is_current(database), "old code must stay ready while newer code is rolled out"
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = :at"), {"at": before})
         with engine.begin() as connection:
             command.downgrade(migrate.config(connection), "base")
         with engine.connect() as connection:

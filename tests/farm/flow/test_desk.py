@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from farm.db import assets as asset_rows
-from farm.db import batches, jobs
+from farm.db import batches, jobs, media
 from farm.db import versions as version_rows
 from farm.db import workers as worker_rows
 from farm.domain.asset import AssetStatus
@@ -134,15 +134,19 @@ def test_pages_by_cursor_filter_and_time(fleet: Fleet) -> None:
 
 
 def test_assets_are_taken_in_by_content(fleet: Fleet, store: BlobStore) -> None:
+    def _reserve(key: str) -> None:
+        with fleet.database.transaction() as session:
+            media.reserve(session, key)
+
     blobs = []
     for _ in range(2):
         with fleet.database.transaction() as session:
             asset = assets.create(session, fleet.tenant, "take 1.mp4", "video/mp4")
         assert asset.status is AssetStatus.PENDING
         with pytest.raises(Rejected, match="asset_bytes_missing"):
-            assets.take_in(store, asset.id, 100)
+            assets.take_in(store, asset.id, 100, _reserve)
         store.put_bytes(b"moving pictures", object_keys.upload(asset.id))
-        blob = assets.take_in(store, asset.id, 100)
+        blob = assets.take_in(store, asset.id, 100, _reserve)
         with fleet.database.transaction() as session:
             done = assets.complete(session, fleet.tenant, asset.id, blob)
             assert assets.complete(session, fleet.tenant, asset.id, blob) == done
@@ -158,10 +162,10 @@ def test_assets_are_taken_in_by_content(fleet: Fleet, store: BlobStore) -> None:
     assert list(store.list("uploads/")) == []
     store.put_bytes(b"x" * 101, object_keys.upload("ast_big"))
     with pytest.raises(Rejected, match="asset_too_large"):
-        assets.take_in(store, "ast_big", 100)
+        assets.take_in(store, "ast_big", 100, _reserve)
     store.put_bytes(b"", object_keys.upload("ast_empty"))
     with pytest.raises(Rejected, match="asset_empty"):
-        assets.take_in(store, "ast_empty", 100)
+        assets.take_in(store, "ast_empty", 100, _reserve)
     spec = BatchSpec((replace(items(1)[0], voice=Media(asset_id=done.id)),))
     with fleet.database.transaction() as session:
         submit.submit(session, fleet.tenant, spec, LIMITS)
