@@ -39,6 +39,7 @@ from farm.domain.span import Span
 from farm.embedded.farm import EmbeddedFarm
 from farm.media import encode, hardware
 from farm.nets import bundle
+from farm.nets.ready import ready
 from workers import pipeline, plan_file
 from workers.studio import Studio
 from workers.studio_setup import Setup
@@ -77,7 +78,7 @@ class Bench:
             spec, "job", self.planned.source_facts, self.bundle, work.plan, clip.video, (), work.speech,
             Span(0, self.planned.frames_total), None, folder / "segment.mp4", preview=folder / "preview.jpg",
         )  # fmt: skip
-        self.loaded = bundle.load(SHIPPED, torch.device("cpu"), self.bundle.sha256)
+        self.loaded = ready(bundle.load(SHIPPED, torch.device("cpu"), self.bundle.sha256))
 
     @property
     def frames(self) -> int:

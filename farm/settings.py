@@ -141,5 +141,8 @@ class WorkerSettings(BaseSettings):
     """The engine's limit of resident memory; None means four fifths of the machine's."""
     canary_s: float = Field(default=60.0, gt=0)
     """An idle worker that takes no message for so long while messages wait is deaf, and restarts itself."""
+    deterministic: bool = False
+    """Jobs planned here give the same frames at any batch size and with any number of threads, on one kind of device:
+    the networks see every frame alone, in one thread. Slower; without it, float32 pictures differ by 1e-4 at most."""
     keeps_frame_hashes: bool = False
     """Store SHA-256 of every output frame beside each segment, for tests."""

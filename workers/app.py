@@ -82,6 +82,7 @@ def render_worker(
         settings.deadline_s,
         settings.keeps_frame_hashes,
         QualityLimits(**{field.name: getattr(quality, field.name) for field in fields(QualityLimits)}),
+        settings.deterministic,
     )
     facts = WorkerFacts(
         settings.id or new_id("wrk"),

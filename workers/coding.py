@@ -20,9 +20,10 @@ from farm.face import align
 from farm.face.planes import to_device
 from farm.media import audio, mel
 from farm.media.frame import Frame
-from farm.nets.bundle import Bundle
+from farm.nets import style
+from farm.nets.ready import Ready
 from farm.nets.slots import blocks, in_slots, run_in_slots
-from farm.nets.style import style
+from farm.nets.synthesis import Scene
 from workers import factors
 from workers.factors import VOICE, Code, Index, Lane
 from workers.plan_file import PlannedVideo
@@ -32,11 +33,10 @@ from workers.plan_file import PlannedVideo
 class Appearance:
     """Who is shown: encoded once a job, alone in its batch, so that it is the same for every chunk."""
 
-    code_1A: torch.Tensor
-    map_1CMM: torch.Tensor
+    scene: Scene
 
 
-def crops(frames: Sequence[Frame], video: PlannedVideo, bundle: Bundle) -> torch.Tensor:
+def crops(frames: Sequence[Frame], video: PlannedVideo, bundle: Ready) -> torch.Tensor:
     """(M, 3, S, S): what the networks see of these frames."""
     planes = to_device(frames, video.picture, bundle.device)
     at = [frame.index for frame in frames]
@@ -44,16 +44,17 @@ def crops(frames: Sequence[Frame], video: PlannedVideo, bundle: Bundle) -> torch
 
 
 @torch.inference_mode()
-def appearance(frame: Frame, video: PlannedVideo, bundle: Bundle) -> Appearance:
-    return Appearance(*bundle.appearance(crops([frame], video, bundle)))
+def appearance(frame: Frame, video: PlannedVideo, bundle: Ready) -> Appearance:
+    code_1A, map_1CMM = bundle.appearance(crops([frame], video, bundle))
+    return Appearance(bundle.generator.prepare(code_1A, map_1CMM))
 
 
 class Coder:
-    """Makes and keeps raw codes, and builds styles from them. One chunk's; one thread's."""
+    """Makes and keeps raw codes, and builds the motion part of styles from them. One chunk's; one thread's."""
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Ready,
         videos: Sequence[PlannedVideo],
         lanes: Mapping[Factor, Sequence[Lane]],
         span: Span,
@@ -97,8 +98,8 @@ class Coder:
             for k, code in zip(block, _array(lip), strict=True):
                 self._rows[VOICE, k] = {Factor.LIP: code}
 
-    def style(self, outputs: Span, appearance: Appearance) -> torch.Tensor:
-        """style_BD of the output frames, each at its own slot of a whole batch."""
+    def motion(self, outputs: Span) -> torch.Tensor:
+        """motion_BM of the output frames, each at its own slot of a whole batch."""
         rows = slice(outputs.start - self._span.start, outputs.stop - self._span.start)
         sizes = self._bundle.sizes
         lip = self._code(Factor.LIP, rows, sizes.lip)
@@ -107,10 +108,10 @@ class Coder:
         pose = self._code(Factor.POSE, rows, sizes.pose)
         shown = range(outputs.start, outputs.stop)
         lip, expression, eye, pose = (
-            in_slots(torch.from_numpy(code).to(self._bundle.device, self._bundle.dtype), shown, self._batch)
+            in_slots(torch.from_numpy(code).to(self._bundle.device), shown, self._batch)
             for code in (lip, expression, factors.eye(gaze, blink), pose)
         )
-        return style(appearance.code_1A, lip, expression, eye, pose)
+        return style.motion(lip, expression, eye, pose)
 
     def forget(self, keys: Sequence[tuple[int, int]]) -> None:
         for key in keys:

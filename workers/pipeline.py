@@ -31,7 +31,7 @@ from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
 from farm.media.mux import Given, check_segment
 from farm.media.thumbnail import jpeg
-from farm.nets.bundle import Bundle
+from farm.nets.ready import Ready
 from farm.nets.slots import out_of_slots
 from workers import factors, square
 from workers.coding import Appearance, Coder
@@ -68,7 +68,7 @@ class _Batch:
     source: Sequence[int]
     frames: list[Frame]
     has_face: Sequence[bool]
-    style_BD: torch.Tensor | None = None
+    motion_BM: torch.Tensor | None = None
     generated_N3SS: torch.Tensor | None = None
 
 
@@ -83,7 +83,7 @@ def open_reader(path: Path, video: PlannedVideo, is_still: bool, decoder: str | 
 def render(
     work: RenderWork,
     plan: PlanFile,
-    bundle: Bundle,
+    bundle: Ready,
     who: Appearance,
     batch_frames: int,
     nets: Callable[[], FaceNets],
@@ -117,7 +117,7 @@ def render(
 def stages(
     work: RenderWork,
     plan: PlanFile,
-    bundle: Bundle,
+    bundle: Ready,
     who: Appearance,
     batch_frames: int,
     nets: Callable[[], FaceNets],
@@ -136,7 +136,7 @@ class _Chunk:
         self,
         work: RenderWork,
         plan: PlanFile,
-        bundle: Bundle,
+        bundle: Ready,
         who: Appearance,
         batch_frames: int,
         nets: Callable[[], FaceNets],
@@ -232,21 +232,21 @@ class _Chunk:
                     ]
                     has_face = [not self._pastes or bool(run[index] >= 0) for index in source]
                     # Frames without a face pass through untouched: nothing is generated for them alone.
-                    made = coder.style(outputs, self._who) if any(has_face) else None
+                    made = coder.motion(outputs) if any(has_face) else None
                     yield _Batch(outputs, source, frames, has_face, made)
                 coder.forget(read.window.forget)
 
     def generate(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
         with torch.inference_mode():
             for batch in batches:
-                if batch.style_BD is None:
+                if batch.motion_BM is None:
                     yield batch
                     continue
                 shown = range(batch.outputs.start, batch.outputs.stop)
-                image_B3SS = self._bundle.generator(batch.style_BD, self._who.map_1CMM)
-                image_N3SS = out_of_slots(image_B3SS, shown, self._batch).float()
-                self.scorer.generated(batch.outputs, out_of_slots(batch.style_BD, shown, self._batch), image_N3SS)
-                yield replace(batch, style_BD=None, generated_N3SS=image_N3SS)
+                image_B3SS = self._bundle.generator(batch.motion_BM, self._who.scene)
+                image_N3SS = out_of_slots(image_B3SS, shown, self._batch)
+                self.scorer.generated(batch.outputs, out_of_slots(batch.motion_BM, shown, self._batch), image_N3SS)
+                yield replace(batch, motion_BM=None, generated_N3SS=image_N3SS)
 
     def composite(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
         timeline, source = self._plan.timeline, self._plan.videos[SOURCE]

@@ -52,6 +52,7 @@ def plan(
         plan=scratch / "plan.npz",
         speech=scratch / "speech.wav",
         tracks=tuple(folders),
+        deterministic=shop.deterministic,
     )
     interruptible(lambda: [tracks.bring(folder, *video, shop) for folder, video in folders.items()], beat.abort)
     planned: Planned = shop.engine.run(

@@ -40,7 +40,8 @@ class PlannedVideo:
 class PlanFile:
     """videos: the source (a still picture is a video of one frame), then the driving videos in the order of
     `workers.factors.driver_media`. batch_frames: the batch that all chunks use, so that they agree to the last bit.
-    encoder: the one that all segments are made by (`farm.media.hardware`), None for the processor's."""
+    encoder: the one that all segments are made by (`farm.media.hardware`), None for the processor's.
+    deterministic: the networks see each frame alone, in one thread; the bits then do not depend on batch_frames."""
 
     timeline: Timeline
     frame_rate: Fraction
@@ -48,6 +49,7 @@ class PlanFile:
     batch_frames: int
     videos: tuple[PlannedVideo, ...]
     encoder: str | None = None
+    deterministic: bool = False
 
 
 def write(path: Path, plan: PlanFile) -> None:
@@ -60,6 +62,7 @@ def write(path: Path, plan: PlanFile) -> None:
         "voice_rms": plan.voice_rms,
         "batch_frames": plan.batch_frames,
         "encoder": plan.encoder,
+        "deterministic": plan.deterministic,
         "videos": [video_meta(video) for video in plan.videos],
     }
     arrays: dict[str, NDArray] = {
@@ -88,7 +91,13 @@ def read(path: Path) -> PlanFile:
     )
     videos = tuple(video(one, arrays, f"video{number}.") for number, one in enumerate(meta["videos"]))
     return PlanFile(
-        timeline, Fraction(meta["frame_rate"]), meta["voice_rms"], meta["batch_frames"], videos, meta.get("encoder")
+        timeline,
+        Fraction(meta["frame_rate"]),
+        meta["voice_rms"],
+        meta["batch_frames"],
+        videos,
+        meta.get("encoder"),
+        meta.get("deterministic", False),
     )
 
 

@@ -83,13 +83,13 @@ class Scorer:
         self._generated = self._frozen = 0
         self._last: tuple[int, torch.Tensor, torch.Tensor] | None = None
 
-    def generated(self, outputs: Span, style_ND: torch.Tensor, image_N3SS: torch.Tensor) -> None:
+    def generated(self, outputs: Span, motion_NM: torch.Tensor, image_N3SS: torch.Tensor) -> None:
         """OutputCheckFailed for pictures that are none: not finite, or of one colour."""
         if not bool(torch.isfinite(image_N3SS).all()):
             raise OutputCheckFailed(f"the generator made no numbers in frames {outputs.start} to {outputs.stop}")
         if float(image_N3SS.flatten(1).std(1).amin()) < _BLANK:
             raise OutputCheckFailed(f"the generator made an empty picture in frames {outputs.start} to {outputs.stop}")
-        for k, style, image in zip(range(outputs.start, outputs.stop), style_ND, image_N3SS, strict=True):
+        for k, style, image in zip(range(outputs.start, outputs.stop), motion_NM, image_N3SS, strict=True):
             if self._last is not None and self._last[0] == k - 1:
                 moved = float((style - self._last[1]).abs().amax()) > _SAME_CODES
                 self._frozen += moved and bool((image == self._last[2]).all())

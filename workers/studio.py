@@ -18,7 +18,7 @@ from farm.face.nets import FaceNets
 from farm.media import hardware, mux
 from farm.media.sandbox import Sandbox
 from farm.nets import bundle
-from farm.nets.bundle import Bundle
+from farm.nets.ready import Ready, ready
 from workers import plan_file
 from workers.coding import Appearance, appearance
 from workers.factors import SOURCE
@@ -36,7 +36,8 @@ class Studio:
     """Bundles and appearances stay in memory between works, least recently used first out."""
 
     def __init__(self, setup: Setup) -> None:
-        torch.set_num_threads(setup.threads or max(1, (os.cpu_count() or 1) // 2))
+        self._threads = setup.threads or max(1, (os.cpu_count() or 1) // 2)
+        torch.set_num_threads(self._threads)
         # The same frames give the same bits, whichever chunk they are in and whoever renders it on such a device.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
@@ -53,7 +54,7 @@ class Studio:
         self._box: Sandbox | None = None
         self._box_limits: MediaLimits | None = None
         self._shelf = Shelf()
-        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+        self._bundles: OrderedDict[tuple[str, bool], Ready] = OrderedDict()
         self._appearances: OrderedDict[str, Appearance] = OrderedDict()
 
     @property
@@ -107,7 +108,9 @@ class Studio:
         if plan.encoder is not None and not hardware.is_there(plan.encoder, self._encoders):
             raise Transient("encoder_missing", f"the job is encoded by {plan.encoder}, which this worker does not have")
         batch = work.batch_frames or plan.batch_frames
-        loaded = self._bundle(work.bundle)
+        # Matrix products are shared out differently among other numbers of threads, and then round differently.
+        torch.set_num_threads(1 if plan.deterministic else self._threads)
+        loaded = self._bundle(work.bundle, plan.deterministic)
         check()
         who = self._appearance(work, plan, loaded)
         try:
@@ -122,16 +125,17 @@ class Studio:
             failure = Failure(Reason.OOM, "out_of_memory", f"batch of {batch}: {error}", batch_frames=batch)
             raise Failed(failure) from error
 
-    def _bundle(self, folder: BundleFolder) -> Bundle:
-        loaded = self._bundles.pop(folder.sha256, None)
+    def _bundle(self, folder: BundleFolder, deterministic: bool) -> Ready:
+        loaded = self._bundles.pop((folder.sha256, deterministic), None)
         if loaded is None:
-            loaded = bundle.load(folder.folder, self._device, folder.sha256)
-        self._bundles[folder.sha256] = loaded
-        while len(self._bundles) > 1 and sum(map(_weight_bytes, self._bundles.values())) > self._bundle_bytes:
+            checked = bundle.load(folder.folder, self._device, folder.sha256)
+            loaded = ready(checked, deterministic=deterministic)
+        self._bundles[folder.sha256, deterministic] = loaded
+        while len(self._bundles) > 1 and sum(one.weight_bytes for one in self._bundles.values()) > self._bundle_bytes:
             self._bundles.popitem(last=False)
         return loaded
 
-    def _appearance(self, work: RenderWork, plan: plan_file.PlanFile, loaded: Bundle) -> Appearance:
+    def _appearance(self, work: RenderWork, plan: plan_file.PlanFile, loaded: Ready) -> Appearance:
         who = self._appearances.pop(work.job_key, None)
         if who is None:
             video = plan.videos[SOURCE]
@@ -177,8 +181,3 @@ def device(name: str) -> torch.device:
     if wanted.type == "cuda":
         torch.cuda.get_device_properties(wanted)
     return wanted
-
-
-def _weight_bytes(loaded: Bundle) -> int:
-    networks = loaded.networks.named().values()
-    return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())

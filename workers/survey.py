@@ -104,7 +104,7 @@ def survey(
         rate = index.frame_rate
     bits = source.picture.bit_depth if work.spec.kind is Kind.DUB else 8
     encoder = hardware.choose(work.spec.output.video_codec, bits, encoders)
-    plan = plan_file.PlanFile(shown, rate, loudness, work.batch_frames, tuple(videos), encoder)
+    plan = plan_file.PlanFile(shown, rate, loudness, work.batch_frames, tuple(videos), encoder, work.deterministic)
     plan_file.write(work.plan, plan)
     return Planned(
         replace(source_facts, video=facts),

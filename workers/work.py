@@ -31,6 +31,7 @@ class PlanWork:
     picture that says which face, where the job has one. limits: what reading refuses (settings' InputSettings).
     tracks: a folder for the source and one for each driver, with the tracks made of it before, each under its
     `workers.tracks.name`.npz; a track that is made now is put there.
+    batch_frames, deterministic: as `workers.plan_file.PlanFile` keeps them for all chunks.
     """
 
     spec: JobSpec
@@ -43,6 +44,7 @@ class PlanWork:
     plan: Path
     speech: Path
     tracks: tuple[Path, ...]
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Workshop:
     """batch_frames: of new plans. chunk_s: aimed seconds of work a chunk; chunk_frames: a fixed length instead.
-    deadline_s: the longest that a render chunk may take. keeps_frame_hashes: store them beside segments, for tests."""
+    deadline_s: the longest that a render chunk may take. keeps_frame_hashes: store them beside segments, for tests.
+    deterministic: new plans ask for frames that do not depend on the batch."""
 
     engine: Engine
     store: BlobStore
@@ -35,6 +36,7 @@ class Workshop:
     deadline_s: float = 3600.0
     keeps_frame_hashes: bool = False
     quality: QualityLimits = field(default_factory=QualityLimits)
+    deterministic: bool = False
 
 
 def transfer(step: Callable[[], T], abort: threading.Event) -> T:

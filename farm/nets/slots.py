@@ -7,12 +7,12 @@ fixed, the result of an item is the same bits whichever items are asked for with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-Result = TypeVar("Result", Tensor, tuple[Any, ...])
+Result = TypeVar("Result", bound=Tensor | tuple[Any, ...])
 
 
 def blocks(indices: Iterable[int], batch: int) -> list[list[int]]:
@@ -33,9 +33,10 @@ def in_slots(items_M: Tensor, indices: Sequence[int], batch: int) -> Tensor:
 def out_of_slots(results_B: Result, indices: Sequence[int], batch: int) -> Result:
     """The inverse, of a tensor or of each tensor of a tuple: (batch, ...) -> (M, ...)."""
     slots = [index % batch for index in indices]
-    if isinstance(results_B, Tensor):
-        return results_B[slots]
-    return _like(results_B, [tensor[slots] for tensor in results_B])
+    given: Any = results_B
+    if isinstance(given, Tensor):
+        return cast(Result, given[slots])
+    return _like(given, [tensor[slots] for tensor in given])
 
 
 def run_in_slots(network: Callable[..., Result], indices: Sequence[int], items_M: Tensor, batch: int) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from farm.media import decode
 from farm.media.frame import Frame
 from tests import media_files
 from tests.workers import planned
+from workers import plan_file
 from workers.pipeline import frame_sha256
 from workers.studio import Studio
+from workers.studio_setup import Setup
 from workers.work import BundleFolder, FinalizeWork, Preview
 
 FRAMES = 51
@@ -181,3 +184,20 @@ def test_a_halved_batch_renders_the_same_length(studio: Studio, tiny: BundleFold
     result: Any = studio(job.work(Span(0, 12), tmp_path / "out", batch_frames=2), lambda report: None, lambda: None)
     assert result.frames == 12
     assert len(decode.scan(tmp_path / "out" / "segment.mp4").index_only()) == 12
+
+
+@pytest.mark.parametrize("drive", [Drive.SOURCE, Drive.AUDIO])
+def test_deterministic_frames_do_not_depend_on_the_batch_or_the_threads(
+    drive: Drive, studio: Studio, tiny: BundleFolder, tmp_path: Path
+) -> None:
+    job = planned.job(tmp_path, media_files.video(tmp_path / "source.mp4", frames=9), tiny, loses_face=False)
+    job = replace(job, spec=replace(job.spec, factors=replace(job.spec.factors, lip=FactorSetting(drive))))
+    plan_file.write(job.path, replace(job.plan, deterministic=True))
+    rendered = []
+    for number, (batch, threads) in enumerate([(8, 1), (3, 2), (1, 1)]):
+        kind = studio if threads == 1 else Studio(Setup("cpu", threads=threads))
+        folder = tmp_path / f"out{number}"
+        kind(job.work(Span(0, 9), folder, batch_frames=batch), lambda report: None, lambda: None)
+        rendered.append(planned.hashes(folder / "frames.txt"))
+    assert rendered[0] == rendered[1] == rendered[2]
+    assert len(rendered[0]) == 9

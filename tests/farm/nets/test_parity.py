@@ -12,6 +12,7 @@ from torch import Tensor
 from farm.domain.factor import Factor
 from farm.nets.bundle import Bundle
 from farm.nets.style import style
+from farm.nets.synthesis import Synthesis
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "pdfgc" / "networks.npz"
 FEATURES = (
@@ -45,6 +46,12 @@ def results(official_bundle: Bundle) -> dict[str, Tensor]:
             codes.pose * gains[Factor.POSE],
         )
         image = nets.generator(style_BD, app_map)
+        synthesis = Synthesis(nets.generator, torch.float32, official_bundle.sizes.appearance)
+        assert sum(layer.winograd is not None for layer in synthesis._layers) == 4
+        rendered = [
+            synthesis(style_BD[[row], appearance.shape[1] :], synthesis.prepare(appearance[[row]], app_map[[row]]))
+            for row in range(2)
+        ]
         return {
             "app_vec": appearance,
             "app_map": app_map,
@@ -59,6 +66,7 @@ def results(official_bundle: Bundle) -> dict[str, Tensor]:
             "aud500": lip,
             "style": style_BD,
             "image": image,
+            "rendered": torch.cat(rendered),
         }
 
 
@@ -70,9 +78,10 @@ def test_features_are_the_authors(results: dict[str, Tensor], name: str) -> None
     assert error <= 1e-4
 
 
-def test_image_is_the_authors(results: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("name", ["image", "rendered"])
+def test_image_is_the_authors(results: dict[str, Tensor], name: str) -> None:
     fixture = np.load(FIXTURE)
-    image = results["image"]
+    image = results[name]
     assert image.shape == (2, 3, 224, 224)
     assert (image[:, :, ::4, ::4] - torch.from_numpy(fixture["image_s4"])).abs().max() <= 1e-3
     sums = [image.double().sum().item(), image.double().abs().sum().item()]
