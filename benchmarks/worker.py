@@ -39,7 +39,7 @@ from farm.domain.span import Span
 from farm.embedded.farm import EmbeddedFarm
 from farm.media import encode, hardware
 from farm.nets import bundle
-from farm.nets.ready import ready
+from farm.nets.ready import Ready, ready
 from workers import pipeline, plan_file
 from workers.studio import Studio
 from workers.studio_setup import Setup
@@ -122,7 +122,7 @@ class Bench:
 class _Watch:
     """What the networks of a bundle compute, while nothing else does."""
 
-    def __init__(self, loaded: bundle.Bundle) -> None:
+    def __init__(self, loaded: Ready) -> None:
         self._networks = (loaded.motion, loaded.audio, loaded.generator)
         self._handles: list[Any] = []
         self.cpu_s = 0.0
