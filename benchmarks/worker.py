@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 # Read when torch is loaded; workers.studio_setup does the same for the engine's child.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -40,6 +40,7 @@ from farm.embedded.farm import EmbeddedFarm
 from farm.media import encode, hardware
 from farm.nets import bundle
 from farm.nets.ready import Ready, ready
+from farm.nets.synthesis import Synthesis
 from workers import pipeline, plan_file
 from workers.studio import Studio
 from workers.studio_setup import Setup
@@ -99,23 +100,23 @@ class Bench:
         who = self.studio._appearances[self.work.job_key]  # pyright: ignore[reportPrivateUsage]
         costs: dict[str, Cost] = {}
         given: list[Any] = []
-        with _Watch(self.loaded) as watch:
-            for name, stage in pipeline.stages(
-                self.work,
-                plan,
-                self.loaded,
-                who,
-                plan.batch_frames,
-                self.studio._face_nets,  # pyright: ignore[reportPrivateUsage]
-                lambda report: None,
-            ):
-                made: list[Any] = []
-                given, watch.cpu_s = given[::-1], 0.0
-                started, computed = time.perf_counter(), time.process_time()
-                for item in stage(_handed(given)):
-                    made.append(item)
-                costs[name] = Cost(time.perf_counter() - started, time.process_time() - computed, watch.cpu_s)
-                given = made
+        watch = _Watch(self.loaded)
+        for name, stage in pipeline.stages(
+            self.work,
+            plan,
+            watch.bundle,
+            who,
+            plan.batch_frames,
+            self.studio._face_nets,  # pyright: ignore[reportPrivateUsage]
+            lambda report: None,
+        ):
+            made: list[Any] = []
+            given, watch.cpu_s = given[::-1], 0.0
+            started, computed = time.perf_counter(), time.process_time()
+            for item in stage(_handed(given)):
+                made.append(item)
+            costs[name] = Cost(time.perf_counter() - started, time.process_time() - computed, watch.cpu_s)
+            given = made
         return costs
 
 
@@ -123,25 +124,22 @@ class _Watch:
     """What the networks of a bundle compute, while nothing else does."""
 
     def __init__(self, loaded: Ready) -> None:
-        self._networks = (loaded.motion, loaded.audio, loaded.generator)
-        self._handles: list[Any] = []
         self.cpu_s = 0.0
-        self._since = 0.0
+        self.bundle = replace(
+            loaded,
+            motion=self._timed(loaded.motion),
+            audio=self._timed(loaded.audio),
+            generator=cast(Synthesis, self._timed(loaded.generator)),
+        )
 
-    def __enter__(self) -> _Watch:
-        def before(*_: object) -> None:
-            self._since = time.process_time()
+    def _timed(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*inputs: Any) -> Any:
+            since = time.process_time()
+            result = network(*inputs)
+            self.cpu_s += time.process_time() - since
+            return result
 
-        def after(*_: object) -> None:
-            self.cpu_s += time.process_time() - self._since
-
-        for network in self._networks:
-            self._handles += [network.register_forward_pre_hook(before), network.register_forward_hook(after)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+        return run
 
 
 def _handed(reversed_items: list[Any]) -> Iterator[Any]:
