@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from farm import log, queue
+from farm import log, queue, trace
 from farm.db.session import connect
 from farm.domain.limits import InputLimits
 from farm.domain.quota import Rate
@@ -51,6 +51,7 @@ def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
 
 def main() -> None:
     log.setup("api")
+    trace.setup("api")
     farm, inputs, api, webhooks = FarmSettings(), InputSettings(), ApiSettings(), WebhookSettings()
     database = connect(farm.database_url)
     store = open_store(farm.storage_url, farm.storage_endpoint_url)

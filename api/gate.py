@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
+from farm import trace
 from farm.domain.ids import new_id
 from farm.domain.measure import Histogram, Page
 
@@ -82,7 +83,14 @@ class Gate:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            await self._guarded(scope, receive, send_marked)
+            with trace.span(
+                scope["method"], parent=Headers(scope=scope).get("traceparent"), request=request_id
+            ) as span:
+                await self._guarded(scope, receive, send_marked)
+                if span is not None:
+                    route = getattr(scope.get("route"), "path", "none")
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attribute("http.response.status_code", status)
         except ClientDisconnect:
             pass
         except asyncio.CancelledError:

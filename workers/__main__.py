@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from farm import log
+from farm import log, trace
 from farm.settings import FarmSettings, InputSettings, QualitySettings, WebhookSettings, WorkerSettings
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--log-json", action="store_true", help="log lines as JSON")
     arguments = parser.parse_args()
     log.setup("control" if arguments.control or arguments.beat else "worker", json=arguments.log_json)
+    trace.setup("control" if arguments.control or arguments.beat else "worker")
     farm = FarmSettings()
     from workers import app
 

@@ -21,6 +21,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+from farm import trace
 from farm.domain.chunk import Failure, Reason
 from farm.domain.order import Progress
 from workers import child
@@ -78,7 +79,12 @@ class Engine:
         pipe = self._ready(abort)
         try:
             pipe.send(("work", work))
-            return self._watch(pipe, deadline_s, on_report, abort)
+            with trace.span("stages") as span:
+                done = self._watch(pipe, deadline_s, on_report, abort)
+                if span is not None:
+                    seconds = getattr(done, "seconds", {})
+                    span.set_attributes({f"seconds.{stage}": value for stage, value in seconds.items()})
+                return done
         except (EOFError, OSError):
             raise Failed(self._died()) from None
         except (Failed, Aborted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from farm import trace
 from farm.domain.job import Phase
 from farm.domain.order import Blob, Order, Output, Progress
 from farm.errors import Transient
@@ -18,18 +19,20 @@ from workers.workshop import Workshop, interruptible, transfer
 
 def finalize(order: Order, shop: Workshop, beat: Heartbeat, scratch: Path) -> Output:
     beat.progress = Progress(Phase.STITCHING)
-    work = interruptible(lambda: _work(order, shop, scratch), beat.abort)
+    with trace.span("fetch"):
+        work = interruptible(lambda: _work(order, shop, scratch), beat.abort)
     made: Assembled = shop.engine.run(work, deadline_s=shop.deadline_s, on_report=follow(beat), abort=beat.abort)
     beat.progress = Progress(Phase.UPLOADING, made.frames, made.frames)
     beat.check()
     container = order.spec.output.container
     key = keys.output(order.lease, container)
-    blob = transfer(lambda: shop.store.put_file(work.dest, key), beat.abort)
-    uri = shop.store.uri(key)
-    if order.spec.output.destination is not None:
-        beat.check()
-        uri = delivery_uri(order.spec.output.destination, order.spec.custom_id, container)
-        transfer(lambda: _deliver(work.dest, uri, shop), beat.abort)
+    with trace.span("upload"):
+        blob = transfer(lambda: shop.store.put_file(work.dest, key), beat.abort)
+        uri = shop.store.uri(key)
+        if order.spec.output.destination is not None:
+            beat.check()
+            uri = delivery_uri(order.spec.output.destination, order.spec.custom_id, container)
+            transfer(lambda: _deliver(work.dest, uri, shop), beat.abort)
     return Output(blob, uri, made.frames, made.duration_s)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from farm import trace
 from farm.domain.factor import Media
 from farm.domain.job import FaceSetting, Phase
 from farm.domain.order import Blob, Order, PlanRecord, Progress
@@ -32,11 +33,12 @@ def plan(
     """frames_per_s: the speed that render chunks are expected to have."""
     spec, lease = order.spec, order.lease
     take = _Taker(order, shop, beat, scratch)
-    source, source_path = take(spec.source, "source")
-    voice, voice_path = take(spec.voice, "voice")
-    driving = driver_media(*spec.all_factors)
-    drivers = [take(media, f"driving video {number}") for number, media in enumerate(driving, 1)]
-    reference = take(spec.face.reference, "face reference") if spec.face.reference is not None else None
+    with trace.span("fetch"):
+        source, source_path = take(spec.source, "source")
+        voice, voice_path = take(spec.voice, "voice")
+        driving = driver_media(*spec.all_factors)
+        drivers = [take(media, f"driving video {number}") for number, media in enumerate(driving, 1)]
+        reference = take(spec.face.reference, "face reference") if spec.face.reference is not None else None
     batch_frames = order.batch_frames or shop.batch_frames
     followed = [(source, tracks.how(spec.face, reference[0] if reference is not None else None))]
     followed += [(blob, tracks.how(FaceSetting(), None)) for blob, _ in drivers]
@@ -61,8 +63,9 @@ def plan(
     for made in planned.tracks:
         blob, how = folders[made.parent]
         interruptible(lambda made=made, blob=blob, how=how: tracks.keep(made, blob, how, shop), beat.abort)
-    plan_blob = stored(work.plan, keys.plan(lease), shop, beat)
-    speech_blob = stored(work.speech, keys.speech(lease), shop, beat)
+    with trace.span("upload"):
+        plan_blob = stored(work.plan, keys.plan(lease), shop, beat)
+        speech_blob = stored(work.speech, keys.speech(lease), shop, beat)
     record = PlanRecord(
         source,
         voice,

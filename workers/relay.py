@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from farm import log
+from farm import log, trace
 from farm.db.session import Database
 from farm.domain.limits import InputLimits
 from farm.domain.webhook import Message, headers
@@ -94,7 +94,12 @@ class Relay:
     def _see_through(self, message: Message) -> None:
         if self._stopping.is_set():
             return  # its lease runs out, and another relay sends it
-        posted = post(message.url, message.body.encode(), headers(message), self._limits, self._timeout_s)
+        with trace.span("webhook", parent=message.traceparent, delivery=message.id, attempt=message.number) as span:
+            carried = {"traceparent": ours} if (ours := trace.traceparent()) else {}
+            sent = {**headers(message), **carried}
+            posted = post(message.url, message.body.encode(), sent, self._limits, self._timeout_s)
+            if span is not None:
+                span.set_attribute("http.response.status_code", posted.status or 0)
         try:
             self._record(message, posted)
         except Exception as error:

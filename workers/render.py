@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from farm import trace
 from farm.domain.order import Order, Progress, Segment
 from farm.storage import keys
 from workers.heartbeat import Heartbeat
@@ -26,7 +27,8 @@ def render(
 ) -> Segment:
     """on_fetched: called when the inputs are here, and the way to the store is free for others."""
     began = time.perf_counter()
-    work = interruptible(lambda: _work(order, shop, scratch), beat.abort)
+    with trace.span("fetch"):
+        work = interruptible(lambda: _work(order, shop, scratch), beat.abort)
     seconds = {"fetch": time.perf_counter() - began}
     on_fetched()
     previews = _Previews(order, shop, beat)
@@ -36,9 +38,10 @@ def render(
         previews.close()
     beat.check()
     began = time.perf_counter()
-    blob = transfer(lambda: shop.store.put_file(work.dest, keys.segment(order.lease)), beat.abort)
-    if (hashes := work.frame_hashes) is not None:
-        transfer(lambda: shop.store.put_file(hashes, keys.frame_hashes(order.lease)), beat.abort)
+    with trace.span("upload"):
+        blob = transfer(lambda: shop.store.put_file(work.dest, keys.segment(order.lease)), beat.abort)
+        if (hashes := work.frame_hashes) is not None:
+            transfer(lambda: shop.store.put_file(hashes, keys.frame_hashes(order.lease)), beat.abort)
     seconds |= {**rendered.seconds, "upload": time.perf_counter() - began}
     return Segment(blob, work.span, rendered.frames, seconds, rendered.scores, previews.key, rendered.flags)
 

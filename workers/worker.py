@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from farm import log
+from farm import log, trace
 from farm.db.session import Database, Session
 from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
@@ -30,6 +30,7 @@ from workers.finalize import finalize
 from workers.heartbeat import Heartbeat, clock
 from workers.plan import plan
 from workers.reasons import DISK_FULL, failure_of
+from workers.record import keep_log, traced
 from workers.render import render
 from workers.work import Aborted
 from workers.workshop import Workshop
@@ -108,16 +109,16 @@ class Worker:
             self.is_busy = False
 
     def _work(self) -> bool:
-        asked_at = clock()
+        asked_at, asked_ns = clock(), time.time_ns()
         with self._database.transaction() as session:
             order = claim(session, self._facts.id, self._terms.queues, self._terms.lease_s, self._loaded)
         if order is None:
             if self._is_kept_out:
                 self._stopping.wait(KEPT_OUT_REST_S)
             return False
-        lease = order.lease
-        with log.bound(batch=lease.batch_id, job=lease.job_id, chunk=lease.chunk_id, attempt=lease.attempt):
+        with traced(order, asked_ns), log.kept() as lines:
             failure = self._see_through(order, asked_at)
+        keep_log(lines, order.lease, self._shop.store)
         self._wake_others()
         if failure is not None and failure.code == DISK_FULL:
             self._shop.inputs.make_room()
@@ -158,7 +159,8 @@ class Worker:
             logger.info("chunk dropped: the lease is gone")
             return None
         try:
-            self._settle(order.lease, result, failure, beat)
+            with trace.span("settle"):
+                self._settle(order.lease, result, failure, beat)
         except LeaseLost:
             logger.info("chunk dropped: the lease ended before it was settled")
             return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import errors, streams
@@ -19,6 +20,7 @@ from farm.db.session import Session
 from farm.domain.tenant import Principal
 from farm.domain.views import JobView
 from farm.flow import control
+from farm.storage import keys
 from farm.storage.blobs import Missing
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -97,6 +99,38 @@ def get_output(request: Request, farm: AFarm, who: Reader, job_id: JobId) -> Res
         status = f"{view.status}, {view.error_code}" if view.error_code else view.status
         raise errors.ApiProblem("output_not_ready", f"{job_id} has no output: it is {status}")
     return blob_response(request, farm.store, view.output.blob, "video/mp4", f"{view.custom_id}.mp4")
+
+
+@router.get(
+    "/{job_id}/logs",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Lines.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def get_logs(
+    farm: AFarm,
+    who: Reader,
+    job_id: JobId,
+    chunk_id: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+) -> StreamingResponse:
+    """What workers logged about the job's attempts, oldest first, each under a line that names it: the newest 500.
+    An attempt that still runs, or whose worker was lost, has no lines."""
+    with farm.transaction() as session:
+        _job(session, who, job_id)
+        found = chunks.trails(session, who.tenant_id, job_id, chunk_id=chunk_id, number=attempt, limit=500)
+    return StreamingResponse(_logs(farm, job_id, found), media_type="text/plain; charset=utf-8")
+
+
+def _logs(farm: Farm, job_id: str, found: Sequence[chunks.AttemptTrail]) -> Iterator[bytes]:
+    for trail in found:
+        span = f" {trail.span.start}-{trail.span.stop}" if len(trail.span) else ""
+        ended = " ".join(filter(None, (trail.outcome, trail.reason)))
+        head = f"== {trail.chunk_id} {trail.work}{span} attempt {trail.number} on {trail.worker_id}: {ended}\n"
+        try:
+            lines = farm.store.get_bytes(keys.log(job_id, trail.chunk_id, trail.token))
+        except Missing:
+            lines = b"(no lines)\n"
+        yield head.encode() + lines
 
 
 @router.head("/{job_id}/preview", operation_id="head_preview", response_class=Response, responses=PREVIEW_ANSWERS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from farm.cli import options, watch
 from farm.cli.batches import file_name, frames
@@ -81,6 +82,24 @@ def watch_(
     if found.status != "succeeded":
         raise failure(found)
     terminal.say(f"{found.id} succeeded; get it with: dubfarm job download {found.id}")
+
+
+@app.command()
+def logs(
+    job: JobId,
+    chunk: Annotated[str | None, typer.Option(help="Only of this chunk (chk_…).")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Only of attempts with this number.")] = None,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """What workers logged about its chunks, attempt by attempt."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = farm.job_logs(job, chunk_id=chunk, attempt=attempt)
+    terminal.answer({"job": job, "logs": found})
+    terminal.say(escape(found.rstrip("\n")) or "no attempts yet")
 
 
 @app.command()

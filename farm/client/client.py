@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
@@ -168,6 +169,12 @@ class Client:
 
     def chunks(self, job_id: str) -> Iterator[Chunk]:
         return self._pages(Chunk, f"/v1/jobs/{job_id}/chunks")
+
+    def job_logs(self, job_id: str, *, chunk_id: str | None = None, attempt: int | None = None) -> str:
+        """What workers logged about the job's attempts, oldest first."""
+        given = {k: v for k, v in {"chunk_id": chunk_id, "attempt": attempt}.items() if v is not None}
+        with self._http.stream("GET", f"/v1/jobs/{job_id}/logs?{urlencode(given)}") as response:
+            return response.read().decode()
 
     def cancel_job(self, job_id: str) -> Job:
         return build(Job, self._http.json("POST", f"/v1/jobs/{job_id}/cancel"))

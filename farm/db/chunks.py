@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
@@ -13,6 +14,51 @@ from farm.db.session import Session
 from farm.domain.chunk import ChunkStatus, Reason, Work
 from farm.domain.span import Span
 from farm.domain.views import AttemptView, ChunkView, Page
+
+
+@dataclass(frozen=True)
+class AttemptTrail:
+    """Where an attempt's objects are, for its log; the token is no authority any more once the attempt is over."""
+
+    chunk_id: str
+    work: Work
+    span: Span
+    number: int
+    worker_id: str
+    outcome: str
+    reason: str | None
+    token: str
+
+
+def trails(
+    session: Session, tenant_id: str, job_id: str, *, chunk_id: str | None = None, number: int | None = None, limit: int
+) -> tuple[AttemptTrail, ...]:
+    """The newest attempts at a job's chunks, oldest first."""
+    query = (
+        select(
+            ChunkRow.id,
+            ChunkRow.work,
+            ChunkRow.start,
+            ChunkRow.stop,
+            AttemptRow.number,
+            AttemptRow.worker_id,
+            AttemptRow.outcome,
+            AttemptRow.reason,
+            AttemptRow.token,
+        )
+        .join(AttemptRow, AttemptRow.chunk_id == ChunkRow.id)
+        .where(ChunkRow.tenant_id == tenant_id, ChunkRow.job_id == job_id)
+        .order_by(AttemptRow.started_at.desc())
+        .limit(limit)
+    )
+    if chunk_id is not None:
+        query = query.where(ChunkRow.id == chunk_id)
+    if number is not None:
+        query = query.where(AttemptRow.number == number)
+    return tuple(
+        AttemptTrail(id, Work(work), Span(start, stop), *rest)
+        for id, work, start, stop, *rest in session.execute(query)
+    )[::-1]
 
 
 def page(

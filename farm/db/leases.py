@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, extract, func, select, text, update
 
 from farm.db import fleet
 from farm.db.ledger import seconds_from_now
-from farm.db.rows import AssetRow, ChunkRow, JobRow, VersionRow, WorkerRow, is_held, is_leased, is_waiting
+from farm.db.rows import AssetRow, BatchRow, ChunkRow, JobRow, VersionRow, WorkerRow, is_held, is_leased, is_waiting
 from farm.db.session import Session
 from farm.domain.asset import AssetStatus
 from farm.domain.chunk import ChunkStatus, Lease, Work
@@ -142,6 +142,7 @@ class _JobFacts:
     version_id: str
     bundle_key: str
     bundle_sha256: str
+    traceparent: str | None
 
 
 _known: OrderedDict[str, _JobFacts] = OrderedDict()
@@ -170,6 +171,7 @@ def _order(session: Session, taken: Taken, job: _JobFacts) -> Order:
         plan=None if is_plan else job.plan,
         segments=segments(session, lease.job_id) if lease.work is Work.FINALIZE else (),
         speeds=fleet.speeds(session, job.version_id) if is_plan else {},
+        traceparent=job.traceparent,
     )
 
 
@@ -185,14 +187,23 @@ def _facts(session: Session, leased: Sequence[Lease]) -> dict[str, _JobFacts]:
     if not missing:
         return found
     query = (
-        select(JobRow.id, JobRow.spec, JobRow.plan, JobRow.version_id, VersionRow.bundle_key, VersionRow.bundle_sha256)
+        select(
+            JobRow.id,
+            JobRow.spec,
+            JobRow.plan,
+            JobRow.version_id,
+            VersionRow.bundle_key,
+            VersionRow.bundle_sha256,
+            BatchRow.traceparent,
+        )
         .join(VersionRow, VersionRow.id == JobRow.version_id)
+        .join(BatchRow, BatchRow.id == JobRow.batch_id)
         .where(JobRow.id.in_(missing))
     )
     for row in session.execute(query):
         plan = None if row.plan is None else from_document(PlanRecord, row.plan)
         spec = from_document(JobSpec, row.spec)
-        found[row.id] = _JobFacts(spec, plan, row.version_id, row.bundle_key, row.bundle_sha256)
+        found[row.id] = _JobFacts(spec, plan, row.version_id, row.bundle_key, row.bundle_sha256, row.traceparent)
     with _known_lock:
         _known.update({job_id: found[job_id] for job_id in missing})
         while len(_known) > _KNOWN_JOBS:

@@ -46,8 +46,9 @@ def listeners(session: Session, topic: Topic, tenant_id: str | None) -> list[Lis
     return [Listener(*row) for row in session.execute(query)]
 
 
-def add_event(session: Session, event_id: str, topic: Topic, body: str) -> None:
-    session.execute(insert(WebhookEventRow).values(id=event_id, topic=topic, body=body))
+def add_event(session: Session, event_id: str, topic: Topic, body: str, traceparent: str | None) -> None:
+    values = {"id": event_id, "topic": topic, "body": body, "traceparent": traceparent}
+    session.execute(insert(WebhookEventRow).values(**values))
 
 
 def add_deliveries(
@@ -124,6 +125,7 @@ def take(session: Session, limit: int, lease_s: float, token: str) -> list[Messa
             WebhookEndpointRow.secret,
             WebhookEndpointRow.old_secret,
             WebhookEndpointRow.old_secret_until > func.now(),
+            WebhookEventRow.traceparent,
         )
     )
     rows = session.execute(changed, execution_options={"synchronize_session": False})
@@ -137,8 +139,9 @@ def take(session: Session, limit: int, lease_s: float, token: str) -> list[Messa
             body=body,
             at=int(at),
             secrets=(secret, old) if old_signs and old else (secret,),
+            traceparent=traceparent,
         )
-        for id, endpoint_id, number, url, body, at, secret, old, old_signs in rows
+        for id, endpoint_id, number, url, body, at, secret, old, old_signs, traceparent in rows
     ]
 
 

@@ -92,7 +92,7 @@ class Order:
     assets: asset id -> stored bytes, for the assets that the spec names. bundle_key: folder of the pinned version.
     batch_frames: frames a batch, halved after oom; None lets the worker choose. plan is None for plan work; segments is
     empty but for finalize work (then in span order). speeds: for plan work, frames a second that workers measured of
-    the version, by farm.domain.speed's size class.
+    the version, by farm.domain.speed's size class. traceparent: the span that submitted the batch (farm.trace).
     """
 
     lease: Lease
@@ -105,6 +105,7 @@ class Order:
     plan: PlanRecord | None = None
     segments: tuple[Segment, ...] = ()
     speeds: Mapping[str, float] = field(default_factory=dict)
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

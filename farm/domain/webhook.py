@@ -98,6 +98,7 @@ class Message:
     body: str
     at: int = 0
     secrets: Sequence[str] = field(default=(), repr=False)
+    traceparent: str | None = None
 
 
 # --- signing -----------------------------------------------------------------------------------------------------

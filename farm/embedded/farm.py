@@ -185,6 +185,9 @@ class EmbeddedFarm:
         roots = [str(root.expanduser().resolve()) for root in (inputs, *self._file_roots)]
         environment.setdefault("DUBFARM_INPUT_SCHEMES", '["https", "s3", "file"]')
         environment.setdefault("DUBFARM_INPUT_FILE_ROOTS", json.dumps(roots))
+        # On a farm of one machine, receivers are on that machine too.
+        environment.setdefault("DUBFARM_WEBHOOK_SCHEMES", '["https", "http"]')
+        environment.setdefault("DUBFARM_WEBHOOK_PRIVATE_HOSTS", '["127.0.0.1", "localhost"]')
         # The package may lie in a folder that is not installed; children run elsewhere, where nothing can shadow it.
         package = str(Path(farm.__file__).resolve().parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))

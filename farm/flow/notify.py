@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any, Final
 
+from farm import trace
 from farm.db import batches, jobs, outbox, webhooks
 from farm.db.ledger import database_time
 from farm.db.outbox import Listener
@@ -38,7 +39,8 @@ def tell(session: Session, topic: Topic, data: Mapping[str, Any], found: list[Li
     """Write the event and its deliveries; their ids."""
     body = {"type": topic.value, "timestamp": database_time(session).astimezone(UTC), "data": data}
     event_id, ids = new_id("evt"), [new_id("whd") for _ in found]
-    outbox.add_event(session, event_id, topic, json.dumps(public.in_json(body), separators=(",", ":")))
+    text = json.dumps(public.in_json(body), separators=(",", ":"))
+    outbox.add_event(session, event_id, topic, text, trace.traceparent())
     outbox.add_deliveries(session, event_id, topic, found, ids)
     return ids
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 
+from farm import trace
 from farm.db import assets as asset_rows
 from farm.db import batches, jobs, leases, ledger, shares
 from farm.db.session import Session
@@ -40,7 +41,8 @@ def submit(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimit
     if found or version is None:
         raise Rejected("batch_invalid", f"{len(found)} problems; nothing was stored", problems=found)
     tenants.check_quotas(session, tenant_id, jobs=len(spec.items))
-    batch_id = _write(session, tenant_id, spec, version, actor)
+    with trace.span("submit", jobs=len(spec.items)):
+        batch_id = _write(session, tenant_id, spec, version, actor)
     view = batches.get(session, tenant_id, batch_id)
     assert view is not None
     return view
@@ -123,6 +125,7 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
         asked_by=actor.key_id,
         jobs_total=len(spec.items),
         jobs_queued=len(spec.items),
+        traceparent=trace.traceparent(),
     )
     job_rows: list[dict[str, object]] = []
     chunk_rows: list[dict[str, object]] = []

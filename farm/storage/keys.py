@@ -75,6 +75,11 @@ def frame_hashes(lease: Lease) -> str:
     return f"{attempt(lease)}/frames.txt"
 
 
+def log(job_id: str, chunk_id: str, token: str) -> str:
+    """The lines that a worker wrote about one attempt."""
+    return f"jobs/{job_id}/chunks/{chunk_id}/{token}/log.txt"
+
+
 def output(lease: Lease, container: str = "mp4") -> str:
     return f"{attempt(lease)}/output.{container}"
 
