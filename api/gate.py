@@ -83,9 +83,9 @@ class Gate:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            with trace.span(
-                scope["method"], parent=Headers(scope=scope).get("traceparent"), request=request_id
-            ) as span:
+            # "" is nobody: on a kept connection, this task inherits the context of the request before.
+            caller = Headers(scope=scope).get("traceparent", "")
+            with trace.span(scope["method"], parent=caller, request=request_id) as span:
                 await self._guarded(scope, receive, send_marked)
                 if span is not None:
                     route = getattr(scope.get("route"), "path", "none")

@@ -58,7 +58,8 @@ def is_on() -> bool:
 
 @contextmanager
 def span(name: str, *, parent: str | None = None, start_ns: int | None = None, **attributes: Any) -> Iterator[Any]:
-    """A span around the block, a child of the one around it, or of `parent` (a traceparent). Yields it, or None where
+    """A span around the block, a child of the one around it, or of `parent` (a traceparent; one that
+    cannot be read begins a trace). Yields it, or None where
     traces are off. start_ns: unix time where it began earlier. An exception is recorded on it and goes on."""
     if _tracer is None:
         yield None
