@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import errors, streams
-from api.deps import AFarm, APage, Reader, Submitter, act
+from api.deps import AFarm, APage, Farm, Reader, Submitter, act
 from api.ranges import blob_response
 from api.v1.answers import ChunkAnswer, JobAnswer, PageAnswer
 from api.v1.batches import PriorityBody

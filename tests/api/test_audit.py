@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 
 from farm.cli.app import run
 from farm.client import ApiError, Client
@@ -19,7 +19,7 @@ from farm.flow import audit, versions
 from tests.api.conftest import Api
 from tests.api.hands import Hands
 from tests.api.test_batches import items
-from tests.api.test_isolation import ROUTES
+from tests.api.test_isolation import OPERATIONS
 
 
 @pytest.fixture
@@ -169,11 +169,17 @@ SILENT = {
 
 
 def test_every_changing_route_is_audited_or_says_why_not():
-    changing = {route.name for method, route in ROUTES if isinstance(route, APIRoute) and method != "GET"}
+    changing = {operation.name for operation in OPERATIONS if operation.method not in ("GET", "HEAD")}
     audited = {
         "set_batch_priority", "cancel_batch", "pause_batch", "resume_batch", "retry_failed", "set_job_priority",
         "cancel_job", "retry_job", "register_version", "set_alias", "rollback_alias", "drain_worker", "resume_worker",
         "create_key", "revoke_key", "create_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret",
-        "replay_delivery", "replay_since",
+        "replay_delivery", "replay_since", "create_tenant", "set_tenant", "create_tenant_key", "delete_job",
+        "delete_asset", "delete_batch",
     }  # fmt: skip
     assert changing == audited | SILENT.keys()
+
+
+def test_every_action_is_documented():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
+    assert [action.value for action in Action if f"`{action.value}`" not in text] == []
