@@ -17,7 +17,7 @@ CREATE FUNCTION farm_claim(
 ) RETURNS TABLE (
     slot integer, worker_id text, token text, chunk_id text, job_id text, batch_id text, tenant_id text, work text,
     start integer, stop integer,
-    attempt integer, batch_frames integer, job_status text, expires_at double precision, is_stale boolean
+    attempt integer, batch_frames integer, job_status text, expires_at double precision
 ) LANGUAGE plpgsql
 -- The few rows wanted stand first in their indexes, whatever the statistics say.
 SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan
@@ -34,6 +34,10 @@ DECLARE
     is_open boolean[] := '{}';     -- has something for this worker, as far as is known
     is_capped boolean[] := '{}';
     is_touched boolean[] := '{}';
+    stale text[] := '{}';          -- workers whose rows are behind, with the versions that they have loaded
+    stale_versions text[] := '{}';
+    starts_jobs boolean := false;
+    is_stale boolean;
     reopen integer[] := '{}';      -- closed for this worker only: it failed what waits there
     tried text[] := '{}';          -- chunks that somebody else has locked
     served integer := 0;
@@ -54,11 +58,14 @@ BEGIN
     LOOP
         k := k + 1;
         EXIT next_worker WHEN k > cardinality(p_workers);
-        SELECT draining, quarantined_until, heartbeat_at, version_id INTO w FROM workers WHERE id = p_workers[k];
+        SELECT draining, quarantined_until, heartbeat_at < now() - interval '5 seconds' OR (
+                p_versions[k] IS NOT NULL AND version_id IS DISTINCT FROM p_versions[k]) AS is_stale
+        INTO w FROM workers WHERE id = p_workers[k];
         -- On trial after a quarantine: one chunk at a time.
         CONTINUE next_worker WHEN FOUND AND (w.draining OR w.quarantined_until > now() OR (
             w.quarantined_until IS NOT NULL
             AND EXISTS (SELECT FROM chunks WHERE worker_id = p_workers[k] AND status = 'leased')));
+        is_stale := coalesce(w.is_stale, false);
         FOREACH best IN ARRAY reopen LOOP
             is_open[best] := true;
         END LOOP;
@@ -76,14 +83,14 @@ BEGIN
             IF best IS NULL THEN
                 more := false;
                 FOR s IN
-                    SELECT x.tenant_id, x.virtual_time, x.turn, x.level, t.weight, t.max_in_flight
-                    FROM shares x JOIN tenants t ON t.id = x.tenant_id
+                    SELECT x.tenant_id, x.virtual_time, x.turn, x.level FROM shares x
                     WHERE x.queue = p_queue AND x.active AND x.tenant_id <> ALL (ids)
                     ORDER BY x.virtual_time, x.tenant_id LIMIT cardinality(p_workers) - k + 1
-                    FOR NO KEY UPDATE OF x SKIP LOCKED
+                    FOR NO KEY UPDATE SKIP LOCKED
                 LOOP
-                    ids := ids || s.tenant_id; times := times || s.virtual_time; weights := weights || s.weight;
-                    caps := caps || s.max_in_flight; rooms := rooms || -1; turns := turns || s.turn;
+                    SELECT weight, max_in_flight INTO w FROM tenants WHERE id = s.tenant_id;
+                    ids := ids || s.tenant_id; times := times || s.virtual_time; weights := weights || w.weight;
+                    caps := caps || w.max_in_flight; rooms := rooms || -1; turns := turns || s.turn;
                     levels := levels || s.level; is_open := is_open || true; is_capped := is_capped || false;
                     is_touched := is_touched || false;
                     more := true;
@@ -213,8 +220,10 @@ BEGIN
             tenant_id := other.tenant_id; work := other.work; start := other.start; stop := other.stop;
             attempt := other.attempts; batch_frames := other.batch_frames;
             job_status := j.status; expires_at := extract(epoch FROM other.lease_expires_at);
-            is_stale := w.heartbeat_at < now() - interval '5 seconds' OR (
-                p_versions[k] IS NOT NULL AND w.version_id IS DISTINCT FROM p_versions[k]);
+            starts_jobs := starts_jobs OR (j.status = 'queued' AND other.work = 'render');
+            IF is_stale THEN
+                stale := stale || p_workers[k]; stale_versions := stale_versions || p_versions[k];
+            END IF;
             RETURN NEXT;
             CONTINUE next_worker;
         END LOOP;
@@ -226,6 +235,11 @@ BEGIN
             WHERE tenant_id = ids[i] AND queue = p_queue;
         END IF;
     END LOOP;
+    -- Workers come last of all locks, and batches are still to come where jobs start; their heartbeats will say it.
+    IF NOT starts_jobs AND cardinality(stale) > 0 THEN
+        UPDATE workers SET heartbeat_at = now(), version_id = coalesce(x.version, version_id)
+        FROM unnest(stale, stale_versions) AS x (id, version) WHERE workers.id = x.id;
+    END IF;
 END $$
 """
 

@@ -43,13 +43,11 @@ class Ask:
 
 @dataclass(frozen=True)
 class Taken:
-    """A chunk just leased, and its job's status before. is_stale: the worker's row is behind its sign of life."""
+    """A chunk just leased, and its job's status before."""
 
     lease: Lease
     job_status: JobStatus
     batch_frames: int | None
-    worker_id: str
-    is_stale: bool
 
 
 def take(session: Session, queue: str, asks: Sequence[Ask], lease_s: float) -> Mapping[int, Taken]:
@@ -84,7 +82,7 @@ def _taken(row: Any, lease_s: float) -> Taken:
         expires_at=row.expires_at,
         lease_s=lease_s,
     )
-    return Taken(lease, JobStatus(row.job_status), row.batch_frames, row.worker_id, row.is_stale)
+    return Taken(lease, JobStatus(row.job_status), row.batch_frames)
 
 
 def extend(session: Session, lease: Lease, progress: Progress) -> float | None:

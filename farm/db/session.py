@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, text
+import psycopg
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from farm.errors import LeaseLost, Transient
 
 __all__ = ["Database", "Session", "connect", "driver_url"]
+
+RESTED_S: Final = 1.0
+"""A connection that was used a moment ago is not asked whether it lives: that is a round trip too."""
 
 
 def driver_url(url: str) -> str:
@@ -69,7 +75,6 @@ def connect(url: str, *, pool_size: int = 10, timeout_s: float = 30.0) -> Databa
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=timeout_s,
-        pool_pre_ping=True,
         connect_args={
             "connect_timeout": 10,
             "options": "-c timezone=UTC",
@@ -81,4 +86,21 @@ def connect(url: str, *, pool_size: int = 10, timeout_s: float = 30.0) -> Databa
             "tcp_user_timeout": 20_000,
         },
     )
+    event.listen(engine, "checkin", _put_back)
+    event.listen(engine, "checkout", _look)
     return Database(engine)
+
+
+def _put_back(_connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _look(connection: Any, record: Any, _proxy: Any) -> None:
+    """Ask a connection that has rested for a sign of life; the pool replaces it where there is none."""
+    if time.monotonic() - record.info.get("used_at", time.monotonic()) < RESTED_S:
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DisconnectionError from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from farm.db import leases, ledger, workers
+from farm.db import leases, ledger
 from farm.db.leases import Ask, Taken
 from farm.db.ledger import JobRecord
 from farm.db.session import Session
@@ -47,9 +47,6 @@ def claim_many(session: Session, asks: Sequence[Ask], lease_s: float) -> list[Or
     if started:
         locked = ledger.lock_jobs(session, ids=list(started))
         ripple.settle(session, [Change(job, JobStatus.RUNNING, "first chunk claimed") for job in locked])
-    for index, one in taken.items():
-        if one.is_stale:
-            workers.note(session, one.worker_id, version_id=asks[index].loaded_version)
     orders = dict(zip(taken, leases.orders(session, list(taken.values())), strict=True))
     return [orders.get(index) for index in range(len(asks))]
 
