@@ -5,8 +5,8 @@
 The farm's own claim, settle, sweep and release run on a Postgres of their own that keeps its promises (fsync on); the
 workers render nothing. First they ask and settle without a pause: that gives claims/s. Then they hold each lease for as
 long as its frames would take on a device of their speed, time running faster so that they ask `rate` times a second
-together (or four fifths of what was reached): that gives the latencies, from wanting a chunk to having it. The backlog is
-kept level. In the end the books are audited.
+together (or four fifths of what was reached): that gives the latencies, from wanting a chunk to having it. The backlog
+is kept level. In the end the books are audited.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Desk:
                 if order is None:
                     if tally is not None:
                         tally.empty += 1
-                    heapq.heappush(self._due, (now + IDLE_S, worker, None))
+                    heapq.heappush(self._due, (now if any(orders) else now + IDLE_S, worker, None))
                     continue
                 self._loaded[worker] = order.version_id
                 frames = len(order.lease.span)

@@ -47,6 +47,7 @@ DECLARE
     more boolean;
     is_found boolean;
     charge double precision;
+    ceiling double precision;
     at timestamptz;
     s record;
     w record;
@@ -80,6 +81,8 @@ BEGIN
                 END IF;
             END LOOP;
 
+            -- Many workers at once do not run one tenant ahead of those that others are serving just now.
+            EXIT next_worker WHEN served > 0 AND best IS NOT NULL AND times[best] > ceiling;
             IF best IS NULL THEN
                 more := false;
                 FOR s IN
@@ -208,6 +211,12 @@ BEGIN
                     is_touched[i] := true;
                 END IF;
             END LOOP;
+            IF served = 0 THEN
+                ceiling := coalesce((
+                    SELECT min(x.virtual_time) FROM shares x
+                    WHERE x.queue = p_queue AND x.active AND x.tenant_id <> ALL (ids)
+                ), 'infinity') + 2 * charge / weights[best];
+            END IF;
             times[best] := times[best] + charge / weights[best];
             turns[best] := mod(turns[best] + 1, 8);
             is_touched[best] := true;

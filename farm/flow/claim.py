@@ -31,7 +31,8 @@ def claim(
 
 
 def claim_many(session: Session, asks: Sequence[Ask], lease_s: float) -> list[Order | None]:
-    """Answer several workers at once, in their order; each worker asks once.
+    """Answer several workers at once, in their order; each worker asks once. Where some get a chunk and others none,
+    those may ask again at once: what there was for them was just being handed out by somebody else.
 
     Between tenants, the one that has had the least work for its weight comes next, unless it is at its cap. Inside a
     tenant: priority, then job age, then ordinal; but a chunk of the worker's loaded version may overtake up to 15

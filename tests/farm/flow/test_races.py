@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-import threading
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
@@ -16,28 +14,8 @@ from farm.domain.order import Progress
 from farm.errors import LeaseLost, Rejected
 from farm.flow import claim, control, idempotency, settle, sweep
 from farm.flow.idempotency import Answer
+from tests.farm.flow.hands import together
 from tests.small_farm import Fleet
-
-
-def _together(*works: Callable[[], object]) -> list[BaseException]:
-    """Run all at once; what they raised."""
-    raised: list[BaseException] = []
-    start = threading.Barrier(len(works))
-
-    def run(work: Callable[[], object]) -> None:
-        start.wait()
-        try:
-            work()
-        except BaseException as error:
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-        assert not thread.is_alive(), "stuck"
-    return raised
 
 
 def test_concurrent_claimers_never_share_a_chunk(fleet: Fleet) -> None:
@@ -48,7 +26,7 @@ def test_concurrent_claimers_never_share_a_chunk(fleet: Fleet) -> None:
         while order := fleet.claim(worker):
             taken.append(order.lease.chunk_id)
 
-    assert _together(*[lambda k=k: take(f"w{k}") for k in range(6)]) == []
+    assert together(*[lambda k=k: take(f"w{k}") for k in range(6)]) == []
     assert len(taken) == 40
     assert max(Counter(taken).values()) == 1
     fleet.audit()
@@ -59,7 +37,7 @@ def test_concurrent_settles_of_one_job_insert_one_finalize(fleet: Fleet) -> None
     fleet.settle(fleet.lease(Work.PLAN), chunk_frames=5)
     leases = [fleet.lease(Work.RENDER) for _ in range(6)]
     # Each lease is settled by two: the second comes too late.
-    raised = _together(*[lambda lease=lease: fleet.settle(lease) for lease in leases * 2])
+    raised = together(*[lambda lease=lease: fleet.settle(lease) for lease in leases * 2])
     assert [type(error) for error in raised] == [LeaseLost] * 6
     assert fleet.work_off() == 1
     fleet.audit()
@@ -89,7 +67,7 @@ def test_cancel_and_pause_against_claims_and_settles(fleet: Fleet) -> None:
             with fleet.database.transaction() as session:
                 control.set_batch_priority(session, fleet.tenant, batch.id, priority)
 
-    raised = _together(lambda: work("w1"), lambda: work("w2"), lambda: work("w3"), flip, prioritise)
+    raised = together(lambda: work("w1"), lambda: work("w2"), lambda: work("w3"), flip, prioritise)
     assert all(isinstance(error, Rejected) and error.code == "batch_ended" for error in raised)
     fleet.work_off()
     assert fleet.batch(batch.id).counts.succeeded == 6
@@ -100,7 +78,7 @@ def test_cancel_and_pause_against_claims_and_settles(fleet: Fleet) -> None:
         with fleet.database.transaction() as session:
             control.cancel_batch(session, fleet.tenant, other.id)
 
-    assert _together(lambda: work("w1"), lambda: work("w2"), lambda: work("w3"), cancel) == []
+    assert together(lambda: work("w1"), lambda: work("w2"), lambda: work("w3"), cancel) == []
     fleet.work_off()
     assert fleet.batch(other.id).status in (BatchStatus.CANCELED, BatchStatus.COMPLETED)
     fleet.audit()
@@ -200,6 +178,6 @@ def test_idempotency_key_races(fleet: Fleet) -> None:
 
     with pytest.raises(ZeroDivisionError):
         crash()
-    raised = _together(*[post] * 6)
+    raised = together(*[post] * 6)
     assert all(isinstance(error, Rejected) and error.code == "idempotency_in_flight" for error in raised)
     assert len(created) == 1
