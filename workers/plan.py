@@ -11,6 +11,7 @@ from farm.domain.factor import Media
 from farm.domain.job import FaceSetting, Phase
 from farm.domain.order import Blob, Order, PlanRecord, Progress
 from farm.domain.span import Span, cut
+from farm.domain.speed import expected
 from farm.storage import keys
 from farm.storage.blobs import Missing
 from farm.storage.fetch import fetch
@@ -28,9 +29,9 @@ MOST_CHUNK_FRAMES: Final = 3000
 
 
 def plan(
-    order: Order, shop: Workshop, beat: Heartbeat, scratch: Path, frames_per_s: float
+    order: Order, shop: Workshop, beat: Heartbeat, scratch: Path, guessed: float
 ) -> tuple[PlanRecord, tuple[Span, ...]]:
-    """frames_per_s: the speed that render chunks are expected to have."""
+    """guessed: frames a second that render chunks are expected to have where no worker has measured the version."""
     spec, lease = order.spec, order.lease
     take = _Taker(order, shop, beat, scratch)
     with trace.span("fetch"):
@@ -78,6 +79,7 @@ def plan(
         planned.faces_found,
         planned.seconds,
     )
+    frames_per_s = expected(order.speeds, planned.source_facts) or guessed
     return record, spans(planned.frames_total, batch_frames, shop, frames_per_s)
 
 

@@ -18,6 +18,7 @@ from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
 from farm.domain.order import Foreseen, Order, Output, PlanRecord, Progress, Segment
 from farm.domain.span import Span
+from farm.domain.speed import size_class
 from farm.errors import LeaseLost, Transient
 from farm.flow import plan as flow_plan
 from farm.flow import workers as flow_workers
@@ -43,7 +44,7 @@ Send: TypeAlias = Callable[[str, int], object]
 
 FIRST_PHASE: Final = {Work.PLAN: Phase.PROBING, Work.RENDER: Phase.RENDERING, Work.FINALIZE: Phase.STITCHING}
 GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
-"""Frames a second that are assumed of a version which this worker has not rendered yet."""
+"""Frames a second that are assumed of a version which no worker has rendered yet."""
 SETTLE_PAUSE_S: Final = 0.5
 KEPT_OUT_REST_S: Final = 2.0
 """A worker that is draining or in quarantine holds on to a message for so long: the others' are not eaten up by it."""
@@ -69,7 +70,8 @@ class Worker:
         self._beat: Heartbeat | None = None
         self.is_busy = False
         self._is_kept_out = False
-        self._speeds: dict[str, float] = {}
+        self._speeds: dict[str, dict[str, float]] = {}
+        self._last_speed: float | None = None
         self._loaded: str | None = None
         self._ahead = Ahead(shop.inputs, self._foresee)
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
@@ -181,13 +183,18 @@ class Worker:
 
     def _do(self, order: Order, beat: Heartbeat, scratch: Path) -> Result:
         if order.lease.work is Work.PLAN:
-            return plan(order, self._shop, beat, scratch, self._speed(order.version_id))
+            return plan(order, self._shop, beat, scratch, self._guessed_speed)
         if order.lease.work is Work.FINALIZE:
             return finalize(order, self._shop, beat, scratch)
         started = time.monotonic()
         segment = render(order, self._shop, beat, scratch, lambda: self._ahead.begin(order.lease))
         self._loaded = order.version_id
-        self._speeds[order.version_id] = segment.frames / max(time.monotonic() - started, 1e-6)
+        self._last_speed = segment.frames / max(time.monotonic() - started, 1e-6)
+        if order.plan is not None:
+            measured = self._speeds.setdefault(order.version_id, {})
+            size = size_class(order.plan.source_facts)
+            # Half of it new: one slow chunk, or a first one that loads and warms up, does not decide for all.
+            measured[size] = (measured.get(size, self._last_speed) + self._last_speed) / 2
         return segment
 
     def _settle(self, lease: Lease, result: Result | None, failure: Failure | None, beat: Heartbeat) -> None:
@@ -243,15 +250,15 @@ class Worker:
         except Exception as error:
             logger.warning("release failed", error=str(error))
 
-    def _speed(self, version_id: str) -> float:
-        guessed = GUESSED_SPEED["cuda" if self._facts.device.startswith("cuda") else "cpu"]
-        return self._speeds.get(version_id, guessed)
+    @property
+    def _guessed_speed(self) -> float:
+        return GUESSED_SPEED["cuda" if self._facts.device.startswith("cuda") else "cpu"]
 
     def _be_present(self) -> None:
         while not self._stopping.wait(self._terms.heartbeat_s):
             try:
-                speed = self._speeds.get(self._loaded or "")
                 with self._database.transaction() as session:
-                    self._is_kept_out = not flow_workers.beat(session, self._facts.id, self._loaded, speed)
+                    is_wanted = flow_workers.beat(session, self._facts.id, self._loaded, self._last_speed, self._speeds)
+                self._is_kept_out = not is_wanted
             except Exception as error:
                 logger.warning("sign of life failed", error=str(error))

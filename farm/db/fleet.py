@@ -29,7 +29,16 @@ def speed(session: Session) -> float:
 
 def serving_by_queue(session: Session) -> Mapping[str, int]:
     """How many serving workers listen to each queue."""
-    listens = select(func.unnest(WorkerRow.queues).label("queue")).where(serving).subquery()
+    return _by_queue(session, serving)
+
+
+def stopped_by_queue(session: Session) -> Mapping[str, int]:
+    """How many live workers of each queue get nothing: they are draining or in quarantine."""
+    return _by_queue(session, alive & ~serving)
+
+
+def _by_queue(session: Session, condition: ColumnElement[bool]) -> Mapping[str, int]:
+    listens = select(func.unnest(WorkerRow.queues).label("queue")).where(condition).subquery()
     query = select(listens.c.queue, func.count()).group_by(listens.c.queue)
     return dict(session.execute(query).all())
 

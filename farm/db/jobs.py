@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import extract, func, select, text
 
-from farm.db import bulk, fleet
+from farm.db import bulk, fleet, leases, shares
 from farm.db import cursor as cursors
 from farm.db.leases import claimable
 from farm.db.ledger import database_time
@@ -155,17 +155,18 @@ def _views(session: Session, rows: Sequence[JobRow], *, look_ahead: bool = False
     now = database_time(session)
     live = _live(session, [row.id for row in rows])
     fleet_speed = fleet.speed(session)
-    workers = fleet.serving_by_queue(session).get(RENDER_QUEUE, 0)
     idle = [row for row in rows if row.finished_at is None and row.id not in live]
-    waits = _waits(session, [row.id for row in idle], workers, now)
+    waits = _waits(session, idle, now)
     views = []
     for row in rows:
-        wait = waits.get(row.id, Wait(workers, RENDER_QUEUE))
+        wait = waits.get(row.id, Wait(1, RENDER_QUEUE))
         ahead_frames = 0
-        if look_ahead and row.finished_at is None and row.id not in live and workers and not wait.retry_in_s:
-            ahead, ahead_frames = _ahead(session, row)
+        speed = fleet_speed
+        if look_ahead and row.id in waits and wait.workers and not wait.retry_in_s:
+            ahead, ahead_frames = _ahead(session, row, wait.queue)
             wait = replace(wait, ahead=ahead)
-        views.append(_view(row, live.get(row.id, Live()), wait, fleet_speed, ahead_frames, now))
+            speed *= shares.part(session, row.tenant_id, wait.queue)
+        views.append(_view(row, live.get(row.id, Live()), wait, speed, ahead_frames, now))
     return views
 
 
@@ -197,40 +198,59 @@ def _live(session: Session, job_ids: Sequence[str]) -> Mapping[str, Live]:
     return found
 
 
-def _waits(session: Session, job_ids: Sequence[str], workers: int, now: datetime) -> Mapping[str, Wait]:
-    """By job, when its next chunk may be claimed, and what went wrong before where that is later than now."""
-    if not job_ids:
+def _waits(session: Session, rows: Sequence[JobRow], now: datetime) -> Mapping[str, Wait]:
+    """By job, what keeps its next chunk from being claimed; jobs without a waiting chunk are left out."""
+    if not rows:
         return {}
     query = (
-        select(ChunkRow.job_id, func.min(ChunkRow.available_at))
-        .where(ChunkRow.job_id.in_(job_ids), is_waiting)
+        select(ChunkRow.job_id, func.min(ChunkRow.queue), func.min(ChunkRow.available_at))
+        .where(ChunkRow.job_id.in_([row.id for row in rows]), is_waiting)
         .group_by(ChunkRow.job_id)
     )
-    times = dict(session.execute(query).all())
-    delayed = [job_id for job_id, at in times.items() if at > now]
-    reasons: dict[str, str] = {}
-    if delayed:
-        last = (
-            select(ChunkRow.job_id, AttemptRow.reason, AttemptRow.code)
-            .join(AttemptRow, AttemptRow.chunk_id == ChunkRow.id)
-            .where(ChunkRow.job_id.in_(delayed), is_waiting, AttemptRow.reason.is_not(None))
-            .order_by(AttemptRow.finished_at)
-        )
-        reasons = {row.job_id: f"{row.reason} ({row.code})" for row in session.execute(last)}
+    found = {job_id: (queue, at) for job_id, queue, at in session.execute(query)}
+    failures = _last_failures(session, [job_id for job_id, (_, at) in found.items() if at > now])
+    serving, stopped = fleet.serving_by_queue(session), fleet.stopped_by_queue(session)
+    leased = leases.leased_by_queue(session)
+    tenants = {row.id: row.tenant_id for row in rows}
+    caps = {
+        (tenant, queue): shares.reached_cap(session, tenant, queue)
+        for tenant, queue in {(tenants[job_id], queue) for job_id, (queue, _) in found.items()}
+    }
     return {
-        job_id: Wait(workers, RENDER_QUEUE, max(0.0, (at - now).total_seconds()), reasons.get(job_id))
-        for job_id, at in times.items()
+        job_id: Wait(
+            workers=serving.get(queue, 0),
+            queue=queue,
+            retry_in_s=max(0.0, (at - now).total_seconds()),
+            last_failure=failures.get(job_id),
+            stopped=stopped.get(queue, 0),
+            is_busy=leased.get(queue, 0) >= serving.get(queue, 0),
+            cap=caps[tenants[job_id], queue],
+        )
+        for job_id, (queue, at) in found.items()
     }
 
 
-def _ahead(session: Session, row: JobRow) -> tuple[int | None, int]:
-    """Chunks and frames that are claimed before this job's next chunk; None where there are too many to count."""
+def _last_failures(session: Session, job_ids: Sequence[str]) -> Mapping[str, str]:
+    if not job_ids:
+        return {}
+    last = (
+        select(ChunkRow.job_id, AttemptRow.reason, AttemptRow.code)
+        .join(AttemptRow, AttemptRow.chunk_id == ChunkRow.id)
+        .where(ChunkRow.job_id.in_(job_ids), is_waiting, AttemptRow.reason.is_not(None))
+        .order_by(AttemptRow.finished_at)
+    )
+    return {row.job_id: f"{row.reason} ({row.code})" for row in session.execute(last)}
+
+
+def _ahead(session: Session, row: JobRow, queue: str) -> tuple[int | None, int]:
+    """Its tenant's chunks and frames that are claimed before this job's next chunk; None where there are too many to
+    count."""
     before = (ChunkRow.priority > row.priority) | (
         (ChunkRow.priority == row.priority) & (ChunkRow.job_number < row.number)
     )
     some = (
         select((ChunkRow.stop - ChunkRow.start).label("frames"))
-        .where(ChunkRow.queue == RENDER_QUEUE, claimable, before)
+        .where(ChunkRow.queue == queue, ChunkRow.tenant_id == row.tenant_id, claimable, before)
         .limit(COUNTED_AHEAD)
         .subquery()
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
-from farm.db.rows import ShareRow
+from farm.db.rows import ChunkRow, ShareRow, TenantRow, is_leased
 from farm.db.session import Session
 
 _CLAIMABLE: Final = """exists (select from chunks c where c.queue = s.queue and c.tenant_id = s.tenant_id
@@ -62,3 +62,24 @@ def tend(session: Session, queues: Sequence[str]) -> None:
     session.execute(_MEET, {"queues": list(queues)})
     session.execute(_PUT_ASIDE)
     session.execute(_TAKE_UP)
+
+
+def reached_cap(session: Session, tenant_id: str, queue: str) -> int | None:
+    """The tenant's cap of chunks in flight on a queue, where it is reached; None where there is room."""
+    cap = session.scalar(select(TenantRow.max_in_flight).where(TenantRow.id == tenant_id))
+    if cap is None:
+        return None
+    held = select(ChunkRow.id).where(ChunkRow.tenant_id == tenant_id, ChunkRow.queue == queue, is_leased).limit(cap)
+    return cap if session.scalars(select(func.count()).select_from(held.subquery())).one() >= cap else None
+
+
+def part(session: Session, tenant_id: str, queue: str) -> float:
+    """The part of a queue's workers that falls to a tenant while all that are active have work; 1 when it is alone."""
+    mine = TenantRow.id == tenant_id
+    query = (
+        select(func.sum(TenantRow.weight).filter(mine), func.sum(TenantRow.weight))
+        .join(ShareRow, ShareRow.tenant_id == TenantRow.id)
+        .where(ShareRow.queue == queue, ShareRow.active | mine)
+    )
+    own, total = session.execute(query).one()
+    return own / total if own else 1.0

@@ -51,9 +51,16 @@ def change(session: Session, worker_id: str, **values: Any) -> bool:
     return session.scalar(statement, execution_options={"synchronize_session": False}) is not None
 
 
-def note(session: Session, worker_id: str, *, version_id: str | None = None, frames_per_s: float | None = None) -> None:
+def note(
+    session: Session,
+    worker_id: str,
+    *,
+    version_id: str | None = None,
+    frames_per_s: float | None = None,
+    speeds: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
     """A sign of life, with what is known anew."""
-    known = {"version_id": version_id, "frames_per_s": frames_per_s}
+    known = {"version_id": version_id, "frames_per_s": frames_per_s, "speeds": speeds}
     change(session, worker_id, heartbeat_at=func.now(), **{k: v for k, v in known.items() if v is not None})
 
 

@@ -20,13 +20,21 @@ class Live:
 
 @dataclass(frozen=True)
 class Wait:
-    """What stands between a job and its next lease. ahead: chunks to be claimed before it, None when not counted."""
+    """What stands between a job and its next lease.
+
+    workers: that may claim on its queue now; stopped: others that live, but are draining or in quarantine. is_busy: all
+    workers hold a chunk. cap: of the tenant's chunks in flight on the queue, where it is reached. ahead: the tenant's
+    own chunks that are claimed before it, None when not counted.
+    """
 
     workers: int
     queue: str
     retry_in_s: float = 0.0
     last_failure: str | None = None
     ahead: int | None = None
+    stopped: int = 0
+    is_busy: bool = False
+    cap: int | None = None
 
 
 def phase(status: JobStatus, live: Live) -> Phase | None:
@@ -48,13 +56,19 @@ def waiting_reason(status: JobStatus, leased: int, wait: Wait) -> str | None:
         return "the batch is paused"
     if status is JobStatus.CANCELING:
         return "waiting for its last worker to stop"
+    if not wait.workers and wait.stopped:
+        return f"all live workers of queue {wait.queue!r} are draining or in quarantine"
     if not wait.workers:
         return f"no live worker listens to queue {wait.queue!r}"
     if wait.retry_in_s > 0:
         after = f" after {wait.last_failure}" if wait.last_failure else ""
         return f"trying again in {wait.retry_in_s:.0f} s{after}"
+    if wait.cap is not None:
+        return f"your cap of {wait.cap} chunks in flight is reached"
     if wait.ahead:
-        return f"{wait.ahead} chunks are ahead of it"
+        return f"{wait.ahead} of your chunks are ahead of it"
+    if wait.is_busy:
+        return "all workers are busy" + ("; next of yours" if wait.ahead == 0 else "")
     return "next in line" if wait.ahead == 0 else "waiting for a worker"
 
 

@@ -36,10 +36,19 @@ def register(session: Session, facts: WorkerFacts) -> None:
     )
 
 
-def beat(session: Session, worker_id: str, version_id: str | None = None, frames_per_s: float | None = None) -> bool:
+def beat(
+    session: Session,
+    worker_id: str,
+    version_id: str | None = None,
+    frames_per_s: float | None = None,
+    speeds: Mapping[str, Mapping[str, float]] | None = None,
+) -> bool:
     """A worker's sign of life, also when idle (every few seconds). False when it is draining or in
-    quarantine: leave the messages to others."""
-    workers.note(session, worker_id, version_id=version_id, frames_per_s=frames_per_s)
+    quarantine: leave the messages to others.
+
+    speeds: frames a second that it measured, by version and farm.domain.speed's size class; plans go by them.
+    """
+    workers.note(session, worker_id, version_id=version_id, frames_per_s=frames_per_s, speeds=speeds or None)
     return not workers.is_kept_out(session, worker_id)
 
 
