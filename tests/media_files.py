@@ -44,6 +44,14 @@ def actor_of(number: int, width: int, height: int) -> NDArray[np.uint8]:
     return _numbered(pictures[number % len(pictures)].copy(), number)
 
 
+def pair_of(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """The drawn man twice, side by side; the right one is ahead in what he says."""
+    pictures = _actor(width // 2, height)
+    return _numbered(
+        np.concatenate([pictures[number % len(pictures)], pictures[(number + 5) % len(pictures)]], 1), number
+    )
+
+
 @cache
 def _actor(width: int, height: int) -> list[NDArray[np.uint8]]:
     with av.open(str(ACTOR)) as container:

@@ -100,8 +100,11 @@ def voice(folder: Path, seconds: float) -> Path:
 
 
 def planned(studio: Studio, folder: Path, source: Path, spoken: Path, batch: int, bundle: BundleFolder) -> Job:
+    (folder / "tracks").mkdir(exist_ok=True)
     spec = JobSpec("one", Kind.DUB, Media(uri="file:///s"), Media(uri="file:///v"), SyncMode.CUT_OFF, Factors())
-    work = PlanWork(spec, source, spoken, (), None, batch, UNSET, folder / "plan.npz", folder / "speech.wav")
+    work = PlanWork(
+        spec, source, spoken, (), None, batch, UNSET, folder / "plan.npz", folder / "speech.wav", (folder / "tracks",)
+    )
     made: Any = studio(work, lambda report: None, lambda: None)
     return Job(spec, made, work, bundle)
 

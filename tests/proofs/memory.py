@@ -114,8 +114,13 @@ class _Told:
 
 
 def plan_work(folder: Path, source: Path, voice: Path) -> PlanWork:
+    folder = folder / source.stem
+    folder.mkdir()
+    (folder / "tracks").mkdir(exist_ok=True)
     spec = JobSpec("one", Kind.DUB, Media(uri="file:///s"), Media(uri="file:///v"), SyncMode.CUT_OFF, Factors())
-    return PlanWork(spec, source, voice, (), None, 8, UNSET, folder / "plan.npz", folder / "speech.wav")
+    return PlanWork(
+        spec, source, voice, (), None, 8, UNSET, folder / "plan.npz", folder / "speech.wav", (folder / "tracks",)
+    )
 
 
 def render_work(plan: PlanWork, facts: Any, span: Span) -> RenderWork:

@@ -147,7 +147,7 @@ def test_other_codecs_and_depths(tmp_path: Path, codec: str, pixel_format: str) 
     scan = decode.scan(path)
     its = scan.index_only()
     output = OutputSetting(video_codec=codec, crf=24)
-    tags = VideoTags(scan.facts.sample_aspect, *("bt709",) * 3)
+    tags = VideoTags(scan.facts.sample_aspect, "bt709", "bt709", "bt709")
     paths = segments(path, its, 5, tmp_path, output, tags)
     voice = media_files.audio(tmp_path / "voice.wav", seconds=1.0)
     dest = tmp_path / "out.mp4"
