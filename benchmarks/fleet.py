@@ -101,9 +101,9 @@ def _run(server_url: str, backlog: int, options: argparse.Namespace) -> Run:
         len(tallies[RUSH_COUNTED].claims) / options.seconds,
         tallies[RUSH_COUNTED],
         tallies[PACE_COUNTED],
-        _fair_error(tallies.values(), rows),
-        _most_over_cap(database),
-        _audit(database),
+        fair_error(tallies.values(), rows),
+        most_over_cap(database),
+        audited(database),
     )
     database.close()
     return run
@@ -226,7 +226,7 @@ def _claims(database: Database) -> int:
         return int(session.scalar(sa.text("select count(*) from attempts")) or 0)
 
 
-def _fair_error(tallies: Iterable[Tally], rows: Rows) -> float:
+def fair_error(tallies: Iterable[Tally], rows: Rows) -> float:
     """The largest distance of a tenant's share from its weight's, as a part of the latter; capped ones apart."""
     free = [tenant for tenant in rows.weights if tenant not in rows.caps]
     frames = {tenant: sum(tally.frames[tenant] for tally in tallies) for tenant in free}
@@ -234,7 +234,7 @@ def _fair_error(tallies: Iterable[Tally], rows: Rows) -> float:
     return max(abs(frames[tenant] / had / (rows.weights[tenant] / weight) - 1) for tenant in free)
 
 
-def _most_over_cap(database: Database) -> int:
+def most_over_cap(database: Database) -> int:
     """Of all tenants with a cap, the most leases at once beyond it, by the times of all attempts; 0 or less is well."""
     with database.transaction() as session:
         return int(session.scalar(sa.text(_OVER_CAP)) or 0)
@@ -249,7 +249,7 @@ select max(held - max_in_flight) from (
 """
 
 
-def _audit(database: Database) -> list[str]:
+def audited(database: Database) -> list[str]:
     with database.transaction() as session:
         residue = session.scalar(sa.text("select count(*) from chunks where status = 'leased'"))
         return audit(session) + ([f"{residue} leases are left"] if residue else [])
