@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.face.align import SIDE, scaled
-from farm.face.mask import MaskBatch, Shapes, Window, falloff, field, linear, masks, places, shapes, window
+from farm.face.mask import MaskBatch, Shapes, Window, around, falloff, field, linear, masks, places, shapes, window
 from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
 from farm.face.resample import GENERATED, antialiased, apply, chain, invert, sample, steps
 from farm.media.frame import PictureFormat
@@ -67,7 +67,7 @@ def mask(
     for i in np.flatnonzero(has_face_B).tolist():
         part = window(region, i, picture)
         if part is not None:
-            parts = masks(region.take([i]), part, picture)
+            parts = masks(region.take([i]), around(region.take([i]), part), picture)
             for whole, share, step_x, step_y in (
                 (luma, parts[0], 0, 0),
                 (chroma, parts[1], picture.chroma_x, picture.chroma_y),
@@ -98,22 +98,26 @@ def _parts(region: Shapes, planes: PlanesBatch) -> list[tuple[list[int], Window]
 def _mix(out: PlanesBatch, frames: list[int], patch: _Patch, region: Shapes, part: Window) -> None:
     """Writes one window of the given frames of `out`."""
     picture = out.picture
-    luma, chroma = masks(region, part, picture)
+    wide = around(region, part)
+    luma, chroma = masks(region, wide, picture)
     crop_from_chroma = chain(region.crop_from_frame_B23, invert(chroma_from_luma(picture)))
-    for planes, source, share, crop_from_out, step_x, step_y in (
-        ((out.y_BHW,), patch.luma_B1RR, luma, region.crop_from_frame_B23, 0, 0),
-        ((out.u_Bhw, out.v_Bhw), patch.chroma_B2rr, chroma, crop_from_chroma, picture.chroma_x, picture.chroma_y),
+    for planes, source, share, step_x, step_y in (
+        ((out.y_BHW,), patch.luma_B1RR, luma, 0, 0),
+        ((out.u_Bhw, out.v_Bhw), patch.chroma_B2rr, chroma, picture.chroma_x, picture.chroma_y),
     ):
         inside = _slices(part, step_x, step_y)
         rows, columns = planes[0][(0, *inside)].shape  # an odd picture ends before its window
-        new = linear(source, places(crop_from_out, inside[1].start, inside[0].start, rows, columns, out.device))
+        grid = wide[:, :rows, 1 : columns + 1]
+        if step_x or step_y:
+            grid = places(crop_from_chroma, inside[1].start, inside[0].start, rows, columns, out.device)
+        new = linear(source, grid)
         for channel, plane in enumerate(planes):
             for i, frame in enumerate(frames):
                 old = plane[(frame, *inside)]
-                weight = share[i, :rows, :columns]
-                mixed = (new[i, channel] - old).mul_(weight).add_(old).add_(0.5).floor_()
-                mixed = mixed.clamp_(0, codes(picture).peak).to(old.dtype)
-                old.copy_(torch.where(weight > 0, mixed, old))
+                before = old.float()
+                # Where the mask is 0 this is `before` + 0.5, and what is behind the point is dropped.
+                mixed = (new[i, channel] - before).mul_(share[i, :rows, :columns]).add_(before).add_(0.5)
+                old.copy_(mixed.clamp_(0, codes(picture).peak))
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,15 @@ def _spread(values_BChw: torch.Tensor, weights_B1hw: torch.Tensor) -> torch.Tens
         known = (weight * 4).clamp(max=1)
         value = mass / weight.clamp(min=1e-6)
         out = F.interpolate(out, size=mass.shape[-2:], mode="bilinear", align_corners=False)
+        held, free = _together(value * known), _together((1 - known).expand_as(value))
+        side_by_side = _together(out)
         for _ in range(_ROUNDS):
-            out = value * known + F.avg_pool2d(out, 3, 1, 1, count_include_pad=False) * (1 - known)
+            side_by_side = F.avg_pool2d(side_by_side, 3, 1, 1, count_include_pad=False).mul_(free).add_(held)
+        out = side_by_side.reshape(out.shape).contiguous()
     return out
+
+
+def _together(values_BChw: torch.Tensor) -> torch.Tensor:
+    """All as channels of one picture, channels last: averaging neighbours is five times as fast so, to the same bits."""
+    batch, channels, height, width = values_BChw.shape
+    return values_BChw.reshape(1, batch * channels, height, width).contiguous(memory_format=torch.channels_last)

@@ -137,12 +137,16 @@ def window(shapes: Shapes, frame: int, picture: PictureFormat) -> Window | None:
     return Window(int(first[0]), int(first[1]), int(last[0]), int(last[1]))
 
 
-def masks(shapes: Shapes, part: Window, picture: PictureFormat) -> tuple[torch.Tensor, torch.Tensor]:
-    """Luma and chroma masks of a window: (B, h, w) each. A chroma sample has the mean of the luma around its site."""
-    # One column more on the left: a chroma sample sited left reaches to it.
+def around(shapes: Shapes, part: Window) -> torch.Tensor:
+    """`places` of a window's luma samples, and of one column more on the left: (B, h, 1 + w, 2)."""
     height, width = part.bottom - part.top, part.right - part.left + 1
-    grid = places(shapes.crop_from_frame_B23, part.left - 1, part.top, height, width, shapes.field_BGG.device)
-    wide = falloff(linear(shapes.field_BGG[:, None], grid)[:, 0])
+    return places(shapes.crop_from_frame_B23, part.left - 1, part.top, height, width, shapes.field_BGG.device)
+
+
+def masks(shapes: Shapes, around: torch.Tensor, picture: PictureFormat) -> tuple[torch.Tensor, torch.Tensor]:
+    """Luma and chroma masks of a window: (B, h, w) each. A chroma sample has the mean of the luma around its site:
+    one that is sited left reaches to the column before the window."""
+    wide = falloff(linear(shapes.field_BGG[:, None], around)[:, 0])
     luma = chroma = wide[:, :, 1:]
     if picture.chroma_x:
         chroma = wide[:, :, 1:-1:2] * 0.5 + (wide[:, :, 0:-1:2] + wide[:, :, 2::2]) * 0.25
@@ -161,7 +165,7 @@ def places(
     a = torch.from_numpy(unit).to(device).view(-1, 2, 3, 1, 1)
     out = torch.empty(len(unit), height, width, 2, device=device)
     for axis in (0, 1):
-        torch.add((a[:, axis, 0] * x), (a[:, axis, 1] * y + a[:, axis, 2]), out=out[..., axis])
+        out[..., axis] = a[:, axis, 0] * x + (a[:, axis, 1] * y + a[:, axis, 2])
     return out
 
 

@@ -126,7 +126,11 @@ def to_device(frames: Sequence[Frame], picture: PictureFormat, device: torch.dev
 
     def stack(planes: list[Plane]) -> torch.Tensor:
         samples = np.stack(planes)
-        return torch.from_numpy(samples if picture.bit_depth == 8 else samples.view(np.int16)).to(device)
+        stacked = torch.from_numpy(samples if picture.bit_depth == 8 else samples.view(np.int16))
+        if device.type == "cuda":
+            # From pinned memory the copy goes on by itself; torch keeps the memory until it has arrived.
+            return stacked.pin_memory().to(device, non_blocking=True)
+        return stacked.to(device)
 
     return PlanesBatch(
         stack([frame.y for frame in frames]),
@@ -140,6 +144,12 @@ def to_frames(planes: PlanesBatch, like: Sequence[Frame]) -> list[Frame]:
     """The batch as frames again, with the indices and times of `like`."""
 
     def unstack(samples: torch.Tensor) -> Plane:
+        if samples.device.type == "cuda":
+            # Into pinned memory, at the full speed of the bus; and only this thread's stream is waited for.
+            there = torch.empty(samples.shape, dtype=samples.dtype, pin_memory=True)
+            there.copy_(samples, non_blocking=True)
+            torch.cuda.current_stream(samples.device).synchronize()
+            samples = there
         out = samples.cpu().numpy()
         return out if planes.picture.bit_depth == 8 else out.view(np.uint16)
 
