@@ -239,6 +239,6 @@ def _spread(values_BChw: torch.Tensor, weights_B1hw: torch.Tensor) -> torch.Tens
 
 
 def _together(values_BChw: torch.Tensor) -> torch.Tensor:
-    """All as channels of one picture, channels last: averaging neighbours is five times as fast so, to the same bits."""
+    """All as channels of one picture, channels last: so neighbours are averaged much faster, to the same bits."""
     batch, channels, height, width = values_BChw.shape
     return values_BChw.reshape(1, batch * channels, height, width).contiguous(memory_format=torch.channels_last)

@@ -159,6 +159,7 @@ def test_a_video_left_open_outlives_its_name(source: Path, tmp_path: Path) -> No
     shelf.leave("job", 0, reader)
     name.unlink()
     again = shelf.take("job", 0, source)
+    assert again is not None
     assert again is reader
     assert [frame.y.tobytes() for frame in again.frames(range(8))] == before  # from the start: it is opened anew
     shelf.leave("job", 0, again)
