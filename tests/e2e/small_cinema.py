@@ -43,6 +43,11 @@ class Shown:
     channels: int
     sound_start_s: Fraction
     sound_N: NDArray[np.float32]  # the first channel
+    layout: str
+    bit_depth: int
+    full_range: bool
+    colors: tuple[int, int, int]  # H.273: matrix, primaries, transfer
+    interlaced: bool
 
     @property
     def sound_end_s(self) -> Fraction:
@@ -122,12 +127,38 @@ def shown(path: Path) -> Shown:
         is_numbered = size[0] >= BITS * SQUARE
         numbers = tuple(number_of(picture.to_ndarray()[: size[1]]) for picture in pictures if is_numbered)
         movie_s = Fraction(container.duration or 0, 1_000_000)
-        rotation, rate, aspect = pictures[0].rotation, video.average_rate, video.sample_aspect_ratio or Fraction(1)
+        first = pictures[0]
+        rotation, rate, aspect = first.rotation, video.average_rate, video.sample_aspect_ratio or Fraction(1)
     with av.open(str(path)) as container:
         sound: Any = container.streams.audio[0]
         parts = list(container.decode(sound))
         samples = np.concatenate([part.to_ndarray()[0] for part in parts])
         start = parts[0].pts * parts[0].time_base
         return Shown(
-            *size, rotation, rate, aspect, pts, end, movie_s, numbers, sound.rate, sound.channels, start, samples
+            *size,
+            rotation,
+            rate,
+            aspect,
+            pts,
+            end,
+            movie_s,
+            numbers,
+            sound.rate,
+            sound.channels,
+            start,
+            samples,
+            sound.layout.name,
+            first.format.components[0].bits,
+            int(first.color_range) == 2,
+            (int(first.colorspace), int(first.color_primaries), int(first.color_trc)),
+            bool(first.interlaced_frame),
         )
+
+
+def difference(path: Path | None, source: Path) -> NDArray[np.float64]:
+    """How far the luma of two videos of one size is apart, on average over their common frames."""
+    assert path is not None
+    with av.open(str(path)) as one, av.open(str(source)) as other:
+        pairs = zip(one.decode(video=0), other.decode(video=0), strict=False)
+        lumas = [(a.to_ndarray()[: a.height].astype(float), b.to_ndarray()[: b.height].astype(float)) for a, b in pairs]
+    return np.mean([np.abs(a - b) for a, b in lumas], axis=0)

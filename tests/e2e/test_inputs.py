@@ -41,19 +41,22 @@ class Source:
     height: int = 108
     rotation: int = 0
     audio_s: float = 0.0
+    suffix: str = ".mp4"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """More that `media_files.video` is told."""
 
     def write(self, path: Path) -> None:
         changing = {} if self.pts is None else {"pts": self.pts, "time_base": Fraction(1, 1000)}
+        made: dict[str, Any] = {"picture": media_files.actor_of, **changing, **self.options}
         media_files.video(
-            path,
+            path.with_suffix(self.suffix),
             frames=self.frames,
             rate=self.rate,
             width=self.width,
             height=self.height,
             rotation=self.rotation,
             audio_s=self.audio_s,
-            picture=media_files.actor_of,
-            **changing,
+            **made,
         )
 
     def timeline(self, mode: SyncMode, voice_s: Fraction) -> Timeline:
@@ -79,6 +82,24 @@ SOURCES: Final[Mapping[str, Source]] = {
     "short": Source(16),
     "driver": Source(20, Fraction(30), width=120, height=120),
     "talkie": Source(16, audio_s=0.6),
+    "24": Source(15, Fraction(24)),
+    "30": Source(18, Fraction(30)),
+    "50": Source(28, Fraction(50)),
+    "59.94": Source(34, Fraction(60000, 1001)),
+    "rotated_270": Source(15, width=108, height=144, rotation=270),
+    "odd_width": Source(15, width=191, height=107, options={"pixel_format": "yuv444p"}),
+    "wide_pixels": Source(15, width=144, height=108, options={"sample_aspect": Fraction(4, 3)}),
+    "interlaced": Source(15, options={"interlaced": True}),
+    "10_bit": Source(15, options={"codec": "libx265", "pixel_format": "yuv420p10le", "colors": (9, 9, 16)}),
+    "full_range": Source(15, options={"full_range": True, "colors": (1, 1, 1)}),
+    "bt601": Source(15, options={"colors": (6, 6, 6)}),
+    "alpha": Source(
+        15,
+        suffix=".mov",
+        options={"codec": "prores_ks", "pixel_format": "yuva444p10le", "b_frames": 0, "colors": (6, 2, 2)},
+    ),
+    "two_faces": Source(15, width=256, options={"picture": media_files.pair_of}),
+    "one_frame": Source(1),
 }
 
 
@@ -107,6 +128,8 @@ VOICES: Final[Mapping[str, Voice]] = {
     "aac": Voice(0.61, 48_000, "stereo", "aac", ".m4a"),
     "aac_5.1": Voice(0.61, 48_000, "5.1", "aac", ".m4a"),
     "flac": Voice(0.61, 44_100, "mono", "flac", ".flac"),
+    "opus": Voice(0.61, 48_000, "stereo", "libopus", ".ogg"),
+    "silent": Voice(0.61, 48_000),
 }
 
 
@@ -130,7 +153,16 @@ RATES: Final = {
     "rotated": Case("rotated", "v2.5"),
     "upside_down": Case("upside_down", "v0.5"),
 }
-SOUNDS: Final = {name: Case("short", name) for name in ("8k", "44k_stereo", "48k_5.1", "mp3", "aac", "aac_5.1", "flac")}
+SOUNDS: Final = {
+    name: Case("short", name)
+    for name in ("8k", "44k_stereo", "48k_5.1", "mp3", "aac", "aac_5.1", "flac", "opus", "silent")
+}
+KINDS: Final = (
+    *("24", "30", "50", "59.94", "rotated_270", "odd_width", "wide_pixels", "interlaced", "10_bit"),
+    *("full_range", "bt601", "alpha", "two_faces", "one_frame"),
+)
+PICTURES: Final = {name: Case(name, "v0.5") for name in KINDS}
+TEN_BIT: Final = ("10_bit", "alpha")
 MODES: Final = {
     f"{mode}_{length}_voice": Case("short", voice, mode)
     for mode in SyncMode
@@ -165,7 +197,7 @@ FACTORS: Final = {
     "face_at_point": Case("short", "v0.5", options={"face": {"frame": 3, "point": [93, 60]}}),
     "hevc": Case("short", "v0.5", options={"output": {"video_codec": "hevc", "crf": 20}}),
 }
-CASES: Final = RATES | SOUNDS | MODES | FACTORS
+CASES: Final = RATES | SOUNDS | PICTURES | MODES | FACTORS
 
 
 @dataclass(frozen=True)
@@ -196,6 +228,14 @@ REFUSALS: Final = {
     "zero_bytes_voice": Refusal("uri_empty", "voice", audio="empty.mp4"),
     "playlist_as_mp4": Refusal("media_playlist_refused", "source", "playlist.mp4"),
     "playlist": Refusal("media_playlist_refused", "source", "playlist.m3u8"),
+    "concat_script": Refusal("media_playlist_refused", "source", "concat.mp4"),
+    "concat_script_voice": Refusal("media_playlist_refused", "voice", audio="concat.mp4"),
+    "claims_1e9_frames": Refusal("media_too_many_frames", "source", "claims.mp4"),
+    "truncated_mp3": Refusal("media_truncated", "voice", audio="truncated.mp3"),
+    "truncated_ogg": Refusal("media_truncated", "voice", audio="truncated.ogg"),
+    "16k_picture_as_reference": Refusal(
+        "media_too_many_pixels", "reference", options={"face": {"reference": {"file": "huge.png"}}}
+    ),
     "playlist_voice": Refusal("media_playlist_refused", "voice", audio="playlist.m3u8"),
     "audio_as_video": Refusal("media_no_video", "source", "v0.5.wav"),
     "image_as_video": Refusal("media_no_video", "source", "nobody.png"),
@@ -209,6 +249,7 @@ REFUSALS: Final = {
 class Results:
     """sevens: all cases in chunks of 7. fifties, whole: those of REPEATED."""
 
+    material: Path
     image_px: int
     sevens: Mapping[str, Made]
     fifties: Mapping[str, Made]
@@ -233,7 +274,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, module_services: Mapping[s
             endpoint_url = module_services.get("STORAGE_ENDPOINT_URL")
             made.append(small_cinema.run(client, items, storage_url, endpoint_url, folder / f"out{chunk_frames}"))
             image_px = image_px or _image_px(client)
-    return Results(image_px, *made)
+    return Results(material, image_px, *made)
 
 
 def _image_px(client: Client) -> int:
@@ -245,7 +286,10 @@ def _write(folder: Path) -> None:
         source.write(folder / f"{name}.mp4")
     for name, voice in VOICES.items():
         path = folder / f"{name}{voice.suffix}"
-        media_files.audio(path, seconds=voice.seconds, rate=voice.rate, layout=voice.layout, codec=voice.codec)
+        silence = np.zeros((1, round(voice.seconds * voice.rate)), np.float32) if name == "silent" else None
+        media_files.audio(
+            path, seconds=voice.seconds, rate=voice.rate, layout=voice.layout, codec=voice.codec, samples=silence
+        )
     media_files.video(folder / "no_face.mp4", frames=10)
     media_files.image(folder / "nobody.png")
     shutil.copy(media_files.ACTOR.with_name("portrait.png"), folder)
@@ -253,6 +297,12 @@ def _write(folder: Path) -> None:
     faststart = media_files.faststart(folder / "25.mp4", folder / "faststart.mp4")
     media_files.truncated(faststart, folder / "truncated_faststart.mp4")
     media_files.truncated(folder / "v2.0.wav", folder / "truncated.wav")
+    for name in ("mp3", "opus"):
+        suffix = VOICES[name].suffix
+        media_files.truncated(folder / f"{name}{suffix}", folder / f"truncated{suffix}")
+    media_files.claims_frames(folder / "short.mp4", folder / "claims.mp4")
+    media_files.huge_picture(folder / "huge.png")
+    media_files.concat_script(folder / "concat.mp4", str(folder / "25.mp4"))
     media_files.renamed_text(folder / "text.mp4")
     media_files.empty(folder / "empty.mp4")
     for name in ("playlist.mp4", "playlist.m3u8"):
@@ -264,7 +314,12 @@ def _items(folder: Path) -> list[dict[str, Any]]:
         return {"custom_id": name, "kind": "dub", "video": {"file": video}, "audio": {"file": audio}, **options}
 
     items = [
-        dub(name, f"{case.source}.mp4", f"{case.voice}{VOICES[case.voice].suffix}", {"sync_mode": case.mode})
+        dub(
+            name,
+            f"{case.source}{SOURCES[case.source].suffix}",
+            f"{case.voice}{VOICES[case.voice].suffix}",
+            {"sync_mode": case.mode},
+        )
         | dict(case.options)
         for name, case in CASES.items()
     ]
@@ -286,6 +341,8 @@ def _items(folder: Path) -> list[dict[str, Any]]:
             "audio": {"file": "v0.5.wav"},
         }
     )
+    huge = {"kind": "animate", "image": {"file": "huge.png"}}
+    items.append({"custom_id": "refused_animate_16k", **huge, "audio": {"file": "v0.5.wav"}})
     return [_with_uris(item, folder) for item in items]
 
 
@@ -311,7 +368,15 @@ def test_a_dub_is_as_long_and_as_timed_as_it_should_be(name: str, results: Resul
     assert abs(shown.movie_s - expected.duration_s) <= Fraction(1024, shown.sound_hz)
     assert made.job.output.duration_s == pytest.approx(float(expected.duration_s), abs=1e-6)
     assert shown.numbers == expected.source_index
-    assert (shown.width, shown.height, shown.rotation) == (source.width, source.height, 0)
+    # 4:2:0 streams have even sides: odd ones are padded by a row or column.
+    even = source.width + source.width % 2, source.height + source.height % 2
+    assert (shown.width, shown.height, shown.rotation) == (*even, 0)
+    assert shown.sample_aspect == source.options.get("sample_aspect", 1)
+    assert shown.bit_depth == (10 if case.source in TEN_BIT else 8)
+    assert shown.full_range == source.options.get("full_range", False)
+    assert shown.colors == source.options.get("colors", (2, 2, 2))
+    assert shown.interlaced == source.options.get("interlaced", False)
+    assert shown.layout == voice.layout
     if source.pts is None and case.mode is not SyncMode.REMAP:
         assert shown.rate == source.rate
     one = Fraction(1024, shown.sound_hz)
@@ -321,11 +386,22 @@ def test_a_dub_is_as_long_and_as_timed_as_it_should_be(name: str, results: Resul
         voice.rate,
         2 if voice.layout == "stereo" else 6 if "5" in voice.layout else 1,
     )
-    _clicks_are_in_time(shown, voice)
+    if case.voice == "silent":
+        assert shown.sound_N.max() < 0.01
+    else:
+        _clicks_are_in_time(shown, voice)
     chunks = [chunk for chunk in made.chunks if chunk.work == "render"]
     assert made.spans == tuple((at, min(at + 7, len(expected))) for at in range(0, len(expected), 7))
     assert all(len(chunk.attempts) == 1 for chunk in chunks)
     assert sorted(made.hashes) == list(range(len(expected)))
+
+
+def test_of_two_faces_one_speaks(results: Results) -> None:
+    """The other one, like everything outside the face, is the source's."""
+    shown = SOURCES["two_faces"]
+    moved = small_cinema.difference(results.sevens["two_faces"].file, results.material / "two_faces.mp4")
+    halves = moved[:, : shown.width // 2].mean(), moved[:, shown.width // 2 :].mean()
+    assert max(halves) > 3 * min(halves)
 
 
 def _clicks_are_in_time(shown: Shown, voice: Voice) -> None:
@@ -345,7 +421,14 @@ def test_a_refusal_names_its_reason_and_spends_no_retries(name: str, results: Re
     _refused(results.sevens[f"refused_{name}"], REFUSALS[name].code, REFUSALS[name].about)
 
 
-@pytest.mark.parametrize(("name", "code"), [("animate_no_face", "no_face"), ("video_as_image", "media_not_an_image")])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("animate_no_face", "no_face"),
+        ("video_as_image", "media_not_an_image"),
+        ("animate_16k", "media_too_many_pixels"),
+    ],
+)
 def test_what_cannot_be_animated_is_refused(name: str, code: str, results: Results) -> None:
     _refused(results.sevens[f"refused_{name}"], code, "source")
 
