@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -25,15 +25,22 @@ ROOT = Path(__file__).resolve().parent.parent
 START_S = 120.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Live:
     """`key`: of an admin of the tenant that runs the farm. `log`: what the process writes."""
 
     url: str
     key: str
     database_url: str
-    process: subprocess.Popen[bytes]
     log: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Also again, after it was killed."""
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen([sys.executable, "-m", "api"], env=self.environment, cwd=ROOT, stderr=out)
+        _wait(self.url, self.process, self.log)
 
     def http(self, key: str | None = None, timeout_s: float = 120.0) -> httpx.Client:
         headers = {"Authorization": f"Bearer {key or self.key}"}
@@ -64,16 +71,13 @@ def api(settings: Mapping[str, str] | None = None, *, durable: bool = True) -> I
                 "PYTHONPATH": str(ROOT),
                 **(settings or {}),
             }
-            log = folder / "api.log"
-            with log.open("wb") as out:
-                process = subprocess.Popen([sys.executable, "-m", "api"], env=environment, cwd=ROOT, stderr=out)
+            farm = Live(f"http://127.0.0.1:{port}", key, postgres.url, folder / "api.log", environment)
+            farm.start()
             try:
-                url = f"http://127.0.0.1:{port}"
-                _wait(url, process, log)
-                yield Live(url, key, postgres.url, process, log)
+                yield farm
             finally:
-                process.terminate()
-                process.wait(60)
+                farm.process.terminate()
+                farm.process.wait(60)
         finally:
             valkey.stop()
             postgres.stop()

@@ -115,7 +115,7 @@ def delete_asset(farm: AFarm, who: Submitter, asset_id: AssetId) -> AssetAnswer:
     response_class=Response,
     openapi_extra={
         "requestBody": {
-            "required": True,
+            "required": False,  # no bytes are bytes too, until `complete` says asset_empty
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         }
     },

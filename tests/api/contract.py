@@ -71,7 +71,8 @@ def _run(
         "--warnings=off",
         *([] if max_time_s is None else [f"--max-time={max_time_s}"]),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # It keeps what it found beside itself: not in the tree.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=config.parent)
     return done.returncode, done.stdout + done.stderr
 
 

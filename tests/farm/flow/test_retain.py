@@ -196,6 +196,8 @@ def test_deleting_by_request(fleet: Fleet, store: BlobStore) -> None:
     shared, own = put_input(store, b"shared"), put_input(store, b"own")
     while order := fleet.claim():
         do(fleet, store, order, own if order.lease.job_id == one.id else shared)
+    track = f"{keys.made_of_input(own.key.rpartition('/')[2])}how/face.npz"
+    store.put_bytes(b"where the face is", track)
     for blob in (own, shared):
         with fleet.database.transaction() as session:
             media.reserve(session, blob.key)
@@ -206,7 +208,7 @@ def test_deleting_by_request(fleet: Fleet, store: BlobStore) -> None:
     sweep(fleet, store, NEVER)
     assert of_job(store, one.id) == set()
     assert "output.mp4" in of_job(store, two.id)
-    assert (stored(store, own.key), stored(store, shared.key)) == (False, True)
+    assert (stored(store, own.key), stored(store, track), stored(store, shared.key)) == (False, False, True)
     with fleet.database.transaction() as session:
         control.delete_batch(session, fleet.tenant, batch_id)
     sweep(fleet, store, NEVER)
