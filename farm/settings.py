@@ -141,6 +141,9 @@ class WorkerSettings(BaseSettings):
     """The engine's limit of resident memory; None means four fifths of the machine's."""
     canary_s: float = Field(default=60.0, gt=0)
     """An idle worker that takes no message for so long while messages wait is deaf, and restarts itself."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the networks compute in. auto: bfloat16 on GPUs since A100 and on CPUs that have it, float16 on V100 and T4,
+    float32 otherwise. Name one where workers of different kinds share jobs and their frames must not differ."""
     deterministic: bool = False
     """Jobs planned here give the same frames at any batch size and with any number of threads, on one kind of device:
     the networks see every frame alone, in one thread. Slower; without it, float32 pictures differ by 1e-4 at most."""

@@ -65,7 +65,7 @@ def render_worker(
 ) -> tuple[Celery, Worker]:
     """A worker with its engine started and its row written. Raises Failed when the device cannot be had."""
     engine = Engine(
-        studio(Setup(settings.device, settings.threads, codecs=settings.codecs)),
+        studio(Setup(settings.device, settings.threads, codecs=settings.codecs, precision=settings.precision)),
         Limits(stall_s=settings.stall_s, memory_bytes=memory_limit(settings)),
     )
     info = engine.start()

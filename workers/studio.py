@@ -18,6 +18,7 @@ from farm.face.nets import FaceNets
 from farm.media import hardware, mux
 from farm.media.sandbox import Sandbox
 from farm.nets import bundle
+from farm.nets.precision import precision
 from farm.nets.ready import Ready, ready
 from workers import plan_file
 from workers.coding import Appearance, appearance
@@ -42,6 +43,7 @@ class Studio:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self._device = device(setup.device)
+        self._dtype = precision(setup.precision, self._device)
         self._bundle_bytes = setup.bundle_bytes
         self._encoders: frozenset[str] = frozenset()
         self._decoder: str | None = None
@@ -68,6 +70,7 @@ class Studio:
             if is_cuda
             else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "torch": torch.__version__,
+            "precision": str(self._dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "encoders": sorted(self._encoders),
             "decoder": self._decoder or "software",
@@ -129,7 +132,7 @@ class Studio:
         loaded = self._bundles.pop((folder.sha256, deterministic), None)
         if loaded is None:
             checked = bundle.load(folder.folder, self._device, folder.sha256)
-            loaded = ready(checked, deterministic=deterministic)
+            loaded = ready(checked, self._dtype, deterministic=deterministic)
         self._bundles[folder.sha256, deterministic] = loaded
         while len(self._bundles) > 1 and sum(one.weight_bytes for one in self._bundles.values()) > self._bundle_bytes:
             self._bundles.popitem(last=False)

@@ -13,12 +13,14 @@ from workers.work import Perform
 @dataclass(frozen=True)
 class Setup:
     """device: auto, cpu, cuda or cuda:N. threads: of one network call on a CPU; None means half the cores, for stages
-    run beside each other. bundle_bytes: weights kept in memory; one bundle is kept whatever its size. codecs: hardware
+    run beside each other. bundle_bytes: weights kept in memory; one bundle is kept whatever its size.
+    precision: what the networks compute in, one of `farm.nets.precision.CHOICES`. codecs: hardware
     to encode and decode on the GPU where it can, software to leave that to the processor."""
 
     device: str = "auto"
     threads: int | None = None
     bundle_bytes: int = 4 * 2**30
+    precision: str = "float32"
     codecs: str = "software"
 
 

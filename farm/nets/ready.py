@@ -28,7 +28,7 @@ deterministic mode is off. A step of 8 bits is 0.0078."""
 
 @dataclass(frozen=True)
 class Ready:
-    """dtype: what the networks compute in; the encoders' inputs must have it.
+    """dtype: what the encoders compute in, and their inputs must have; the generator's is its own.
 
     motion: pictures (B, 3, S, S) -> MotionCodes. audio: mel windows (B, 1, 80, 20) -> feature, lip.
     """
@@ -53,7 +53,8 @@ class Ready:
 
 
 def ready(loaded: Bundle, dtype: torch.dtype = torch.float32, *, deterministic: bool = False) -> Ready:
-    """loaded is used up: its networks are changed. Load it in float32, on the device.
+    """loaded is used up: its networks are changed. Load it in float32, on the device. dtype: of the generator, and on a
+    GPU of the encoders: on a CPU they are a sixth of the work, and codes keep their precision.
 
     deterministic: every frame goes through the networks alone, so that its bits are the same in batches of any size,
     for the same dtype, device and number of threads.
@@ -61,6 +62,7 @@ def ready(loaded: Bundle, dtype: torch.dtype = torch.float32, *, deterministic: 
     networks = loaded.networks
     networks.appearance.fc = None
     generator = Synthesis(networks.generator, dtype, loaded.sizes.appearance, deterministic=deterministic)
+    dtype = dtype if loaded.device.type == "cuda" else torch.float32
     for encoder in (networks.appearance, networks.motion, networks.audio):
         encoder.to(dtype=dtype)
     motion, audio = Graphed(networks.motion), Graphed(networks.audio)
