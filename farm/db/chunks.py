@@ -56,8 +56,8 @@ def trails(
     if number is not None:
         query = query.where(AttemptRow.number == number)
     return tuple(
-        AttemptTrail(id, Work(work), Span(start, stop), *rest)
-        for id, work, start, stop, *rest in session.execute(query)
+        AttemptTrail(r.id, Work(r.work), Span(r.start, r.stop), r.number, r.worker_id, r.outcome, r.reason, r.token)
+        for r in session.execute(query)
     )[::-1]
 
 

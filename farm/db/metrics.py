@@ -30,12 +30,12 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS
 """)
 _ATTEMPTS: Final = text(f"""
 SELECT c.work, a.outcome, coalesce(a.reason, '') AS reason, {_BUCKET.format("a.finished_at - a.started_at")} AS bucket,
-    count(*) AS count, sum(extract(epoch FROM a.finished_at - a.started_at)) AS seconds,
+    count(*) AS ended, sum(extract(epoch FROM a.finished_at - a.started_at)) AS seconds,
     sum(c.stop - c.start) FILTER (WHERE c.work = 'render' AND a.outcome = 'succeeded') AS frames
 FROM attempts a JOIN chunks c ON c.id = a.chunk_id WHERE {_SINCE} GROUP BY 1, 2, 3, 4
 """)
 _WAITS: Final = text(f"""
-SELECT c.work, {_BUCKET.format("a.started_at - c.available_at")} AS bucket, count(*) AS count,
+SELECT c.work, {_BUCKET.format("a.started_at - c.available_at")} AS bucket, count(*) AS ended,
     sum(extract(epoch FROM a.started_at - c.available_at)) AS seconds
 FROM attempts a JOIN chunks c ON c.id = a.chunk_id
 WHERE {_SINCE} AND a.number = 1 AND c.attempts = 1 AND c.available_at <= a.started_at GROUP BY 1, 2
@@ -46,7 +46,7 @@ FROM attempts a JOIN chunks c ON c.id = a.chunk_id, LATERAL jsonb_each_text(a.se
 WHERE {_SINCE} GROUP BY 1, 2
 """)
 _JOBS: Final = text(f"""
-SELECT a.status, {_BUCKET.format("a.finished_at - a.created_at")} AS bucket, count(*) AS count,
+SELECT a.status, {_BUCKET.format("a.finished_at - a.created_at")} AS bucket, count(*) AS ended,
     sum(extract(epoch FROM a.finished_at - a.created_at)) AS seconds
 FROM jobs a WHERE {_SINCE} GROUP BY 1, 2
 """)
@@ -78,7 +78,7 @@ def _ended(session: Session, times: Mapping[str, Any]) -> Totals:
     frames = 0
     for row in session.execute(_ATTEMPTS, times):
         key = (row.work, row.outcome, row.reason)
-        attempts[key] = attempts.get(key, 0) + row.count
+        attempts[key] = attempts.get(key, 0) + row.ended
         took[row.work] = took.get(row.work, Histogram()).plus(_bucket(row))
         frames += int(row.frames or 0)
     waits: dict[str, Histogram] = {}
@@ -88,14 +88,14 @@ def _ended(session: Session, times: Mapping[str, Any]) -> Totals:
     jobs: dict[str, int] = {}
     job_seconds = Histogram()
     for row in session.execute(_JOBS, times):
-        jobs[row.status] = jobs.get(row.status, 0) + row.count
+        jobs[row.status] = jobs.get(row.status, 0) + row.ended
         job_seconds = job_seconds.plus(_bucket(row))
     return Totals(attempts, took, waits, stages, frames, jobs, job_seconds)
 
 
 def _bucket(row: Any) -> Histogram:
     counts = [0] * (len(SECONDS) + 1)
-    counts[row.bucket] = row.count
+    counts[row.bucket] = row.ended
     return Histogram(tuple(counts), float(row.seconds))
 
 
