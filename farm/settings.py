@@ -8,8 +8,6 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from farm.domain.quality import OnBreach
-
 
 class FarmSettings(BaseSettings):
     """Where the farm keeps things. DATABASE_URL, BROKER_URL, STORAGE_URL (file:///… or s3://bucket/prefix) alone
@@ -59,7 +57,7 @@ class QualitySettings(BaseSettings):
     lip_agreement_min: float | None = None
     jitter_max: float | None = None
     border_error_max: float | None = None
-    on_breach: OnBreach = OnBreach.FLAG
+    on_breach: Literal["flag", "rerender"] = "flag"
     """flag: the job says so. rerender: the attempt fails with output_check_failed, `rerenders` times at most, and then
     the job says so."""
     rerenders: int = Field(default=1, ge=0)

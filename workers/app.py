@@ -19,7 +19,7 @@ from farm import log, queue
 from farm.db.session import Database, connect
 from farm.domain.ids import new_id
 from farm.domain.limits import InputLimits
-from farm.domain.quality import QualityLimits
+from farm.domain.quality import OnBreach, QualityLimits
 from farm.domain.retention import Retention
 from farm.flow.workers import WorkerFacts
 from farm.settings import (
@@ -81,7 +81,7 @@ def render_worker(
         settings.chunk_frames,
         settings.deadline_s,
         settings.keeps_frame_hashes,
-        QualityLimits(**{field.name: getattr(quality, field.name) for field in fields(QualityLimits)}),
+        QualityLimits(**quality.model_dump(exclude={"on_breach"}), on_breach=OnBreach(quality.on_breach)),
         settings.deterministic,
     )
     facts = WorkerFacts(
