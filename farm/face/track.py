@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from farm.domain.job import FaceChoice, FaceSetting
 from farm.errors import Rejected
 from farm.face import points as layout
-from farm.face import runs
+from farm.face import runs, speaker, speaking
 from farm.face.detect import Detection, whole
 from farm.face.finder import WINDOW, Face, Finder
 from farm.face.likeness import MAYBE, Likeness
@@ -21,6 +21,7 @@ from farm.face.nets import FaceNets
 from farm.face.people import Linker, Person, Seen, at_point, centre, people, side
 from farm.face.pictures import FramePictures
 from farm.face.shots import THUMB, Shots, numbered
+from farm.face.speaker import Sound
 from farm.media.frame import Frame, PictureFormat
 
 _SCALARS = 9  # box 4, score, yaw, pitch, openness, sharpness
@@ -61,8 +62,9 @@ class Tracker:
     the chosen one, so the points of all faces wait in a temporary file (1.4 kB a face and frame).
 
     Within a shot a face is followed by place; after a loss or a cut it is the same person only if it looks alike
-    (farm.face.likeness says how far that can be trusted). `auto` takes the person with the most of: frames, size,
-    nearness to the middle. Faces turned beyond about 60 degrees count as not found.
+    (farm.face.likeness says how far that can be trusted). `auto` takes the person who speaks, where the
+    video has sound and several faces (farm.face.speaker), else the one with the most of: frames, size, nearness to the
+    middle. Faces turned beyond about 60 degrees count as not found.
     """
 
     def __init__(
@@ -99,12 +101,15 @@ class Tracker:
             window, self._waiting = self._waiting[:WINDOW], self._waiting[WINDOW:]
             yield self._look(window)
 
-    def finish(self) -> Track:
-        """Rejected: no_face, face_frame_missing, face_point_missed, reference_not_matched."""
+    def finish(self, sound: Callable[[], Sound | None] = lambda: None) -> Track:
+        """sound: the video's own, asked for only where it can tell which of several faces is meant.
+
+        Rejected: no_face, face_frame_missing, face_point_missed, reference_not_matched.
+        """
         for looked in self.look([], is_last=True):
             self.follow(looked)
         try:
-            return self._track()
+            return self._track(sound)
         finally:
             self._rows.close()
 
@@ -142,10 +147,10 @@ class Tracker:
         size = side(face.box) / max(picture.width, picture.height)
         return face.score * turned * size * max(0.0, 1 - 0.4 * float(off))
 
-    def _track(self) -> Track:
+    def _track(self, sound: Callable[[], Sound | None]) -> Track:
         total = len(self._shot)
         everybody = people(self._linker.tracklets, total)
-        person = self._chosen(everybody, total)
+        person = self._chosen(everybody, total, sound)
         shot = numbered(np.array(self._shot, np.int32))
 
         frames = np.concatenate([np.array(t.frames, np.int64) for t in person.tracklets])
@@ -176,7 +181,7 @@ class Tracker:
             faces_seen=len(everybody),
         )
 
-    def _chosen(self, everybody: list[Person], total: int) -> Person:
+    def _chosen(self, everybody: list[Person], total: int, sound: Callable[[], Sound | None]) -> Person:
         choice = self._choice
         if choice.choice is FaceChoice.POINT and not 0 <= choice.frame < total:
             raise Rejected("face_frame_missing", f"frame {choice.frame} was pointed at; the video has {total}")
@@ -197,7 +202,20 @@ class Tracker:
             if nearest.distance(reference) > MAYBE:
                 raise Rejected("reference_not_matched", "no face of the video looks like the reference picture")
             return nearest
+        if len(everybody) > 1 and (heard := sound()) is not None:
+            agreements = [self._agreement(person, heard) for person in everybody]
+            return everybody[speaker.chosen([person.weight for person in everybody], agreements)]
         return max(everybody, key=lambda person: person.weight)
+
+    def _agreement(self, person: Person, sound: Sound) -> float:
+        rows = {frame: row for t in person.tracklets for frame, row in zip(t.frames, t.rows, strict=True)}
+
+        def mouths(frames: NDArray[np.int64]) -> NDArray[np.float32]:
+            read = [self._row(rows[int(frame)]) for frame in frames]
+            anchors = np.stack([row[_SCALARS:_SMALL] for row in read]).reshape(-1, 3, 2)
+            return speaking.mouth(np.stack([row[_SMALL:] for row in read]).reshape(-1, layout.K, 2), anchors)
+
+        return speaker.agreement(sorted(rows), mouths, sound)
 
     def _read(
         self,
@@ -206,11 +224,14 @@ class Tracker:
         small_TX: NDArray[np.float32],
         points_TX: NDArray[np.float32],
     ) -> None:
-        width = _SMALL + 2 * layout.K
         for frame, row in zip(frames, rows, strict=True):
-            self._rows.seek(int(row) * width * 4)
-            values = np.frombuffer(self._rows.read(width * 4), np.float32)
+            values = self._row(int(row))
             small_TX[frame], points_TX[frame] = values[:_SMALL], values[_SMALL:]
+
+    def _row(self, row: int) -> NDArray[np.float32]:
+        width = _SMALL + 2 * layout.K
+        self._rows.seek(row * width * 4)
+        return np.frombuffer(self._rows.read(width * 4), np.float32)
 
 
 def best_frame(rows_TX: NDArray[np.float32], known_T: NDArray[np.bool_]) -> int:
