@@ -223,7 +223,7 @@ class _Follower:
         # As long as the face is followed: nothing later is asked of it.
         stop = round(float(index.end_pts * index.time_base) * audio.SPEECH_HZ)
         loudness = mel.rms(_pieces(wav, min(stop, audio.length(wav))))
-        return Sound(wav, loudness, index.pts * float(index.time_base))
+        return Sound(wav, loudness, index.pts.astype(np.float64) * float(index.time_base))
 
 
 def _planned(

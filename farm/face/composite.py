@@ -27,6 +27,7 @@ from farm.media.frame import PictureFormat
 _CELL = SIDE // 56  # crop pixels to a cell of the membrane
 _ROUNDS = 6  # smoothing rounds at each level of the membrane
 _LUMA_TIMES, _CHROMA_TIMES = 3, 2  # enlargement of the square before linear interpolation
+_STRANGE = 0.2  # of R'G'B': a step beyond the usual one that is no matter of light
 _STRIP = 2**16  # luma samples
 
 
@@ -199,11 +200,13 @@ def _matched(planes: PlanesBatch, generated_B3SS: torch.Tensor, region: Shapes) 
     source = sample(planes, half_cells, 2 * cells, 2 * cells, clamp=False, variance=GENERATED)
     source_B3cc, rough_B3cc = (F.adaptive_avg_pool2d(x, cells) for x in (source, generated_B3SS))
     outside = field(region.reach_BN, region.width_BN, cells, planes.device)
-    border = (1 - falloff(outside)) * (outside < 0.1)
-    border = (border * _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device))[:, None]
-    generated_B3SS = sharpened(generated_B3SS, rough_B3cc, source_B3cc, falloff(outside)[:, None])
+    seen = _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device)[:, None]
+    border = ((1 - falloff(outside)) * (outside < 0.1))[:, None] * seen
+    inside = F.interpolate(falloff(outside)[:, None] * seen, size=(2 * cells, 2 * cells), mode="nearest")
+    generated_B3SS = sharpened(generated_B3SS, source, inside)
     gain, middle = _gain(source_B3cc, rough_B3cc, border)
-    step = _spread(source_B3cc - ((rough_B3cc - middle) * gain + middle), border)
+    step = source_B3cc - ((rough_B3cc - middle) * gain + middle)
+    step = _spread(step, border * _usual(step, border))
     step = F.interpolate(step, size=(size, size), mode="bilinear", align_corners=False)
     return (generated_B3SS - middle) * gain + middle + step
 
@@ -225,6 +228,21 @@ def _gain(
     ratio = ((power_a + plain) / (power_b + plain)).sqrt().clamp(0.7, 1.43)
     trust = (both.clamp(min=0) / ((power_a + plain) * (power_b + plain)).sqrt()) ** 2
     return 1 + trust * (ratio - 1), middle
+
+
+def _usual(step_B3cc: torch.Tensor, border_B1cc: torch.Tensor) -> torch.Tensor:
+    """1 where the border's step is much like most of the border's, towards 0 where it is quite another.
+
+    There a background of one colour in the source meets something else in the generated picture, as beside a turned
+    head: led over the membrane, that colour would run into the cheek.
+    """
+    trust = torch.ones_like(border_B1cc)
+    for _ in range(2):
+        weight = border_B1cc * trust
+        centre = mean(step_B3cc * weight) / mean(weight).clamp(min=1e-6)
+        off = (step_B3cc - centre).abs().amax(1, keepdim=True)
+        trust = 1 / (1 + (off / _STRANGE) ** 4)
+    return trust
 
 
 def _seen(

@@ -1,7 +1,7 @@
 """A generated face made as sharp and as grainy as the picture that it goes into; bounded, and steady over time.
 
 Both are measured in each frame alone, over thousands of samples, so that they neither depend on how a job is cut into
-chunks nor flicker. Suffixes as in farm.face.planes; S the generated square, c cells of a coarse grid over it.
+chunks nor flicker. Suffixes as in farm.face.planes; S the generated square, g a grid over it.
 """
 
 from __future__ import annotations
@@ -11,35 +11,55 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-MOST_SHARPENED = 1.6
+MOST_SHARPENED = 1.4
 """How much detail may be amplified: what the generator does not know cannot be made."""
 _ROOM = 0.02  # by which sharpening may pass the brightest and the darkest neighbour: no ringing
 _PLAIN = 0.004  # detail below this is noise
 
-LEAST_GRAIN, MOST_GRAIN = 0.3, 6.0
-"""Deviation of the grain, 8-bit codes: below it none is laid on."""
+LEAST_GRAIN, MOST_GRAIN = 0.45, 6.0
+"""Deviation of the grain, 8-bit codes: below the least, which rounding alone comes near, none is laid on."""
 _TILE = 512
 _BLOCK = 8
 _QUIET = 0.3  # the share of blocks taken for plain surface; their energy is about 0.9 of the noise's mean
 _QUIET_SHARE = 0.9
 
 
-def sharpened(
-    generated_B3SS: torch.Tensor, rough_B3cc: torch.Tensor, source_B3cc: torch.Tensor, inside_B1cc: torch.Tensor
-) -> torch.Tensor:
-    """The generated square with its fine detail amplified to the energy of the source's, where it has less.
+def sharpened(generated_B3SS: torch.Tensor, source_B3gg: torch.Tensor, inside_B1gg: torch.Tensor) -> torch.Tensor:
+    """The generated square with its finest detail amplified towards the energy of the source's, where it has less.
 
-    rough, source: both pictures on the coarse grid, whose finest octave is compared inside of the mask.
+    source: the same square of the frame, on a grid g about twice as fine as small generators make; the two are compared
+    inside of the mask.
     """
-    detail, wanted = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) for x in (rough_B3cc, source_B3cc))
-    weight = mean(inside_B1cc).clamp(min=1e-6)
-    has, should = (mean((x * x).mean(1, keepdim=True) * inside_B1cc) / weight + _PLAIN**2 for x in (detail, wanted))
+    grid, size = source_B3gg.shape[-1], generated_B3SS.shape[-1]
+    seen = _resized(generated_B3SS, grid)
+    detail, wanted = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) for x in (seen, source_B3gg))
+    has, should = (_energy(x, inside_B1gg) for x in (detail, wanted))
     gain = (should / has).sqrt().clamp(1, MOST_SHARPENED)
-    size = generated_B3SS.shape[-1]
-    more = F.interpolate(detail, size=(size, size), mode="bilinear", align_corners=False)
+    if size < grid:  # its own finest octave, which the grid shows spread out
+        detail = generated_B3SS - F.avg_pool2d(generated_B3SS, 3, 1, 1, count_include_pad=False)
+    more = _resized(detail, size)
     high = F.max_pool2d(generated_B3SS, 3, 1, 1) + _ROOM
     low = -F.max_pool2d(-generated_B3SS, 3, 1, 1) - _ROOM
     return (generated_B3SS + (gain - 1) * more).clamp(low, high)
+
+
+def _energy(detail_B3gg: torch.Tensor, inside_B1gg: torch.Tensor) -> torch.Tensor:
+    """(B, 1, 1, 1) beyond what plain surface has too: that is grain, no sharpness."""
+    energy = (detail_B3gg * detail_B3gg).mean(1, keepdim=True)
+    blocks, held = (F.avg_pool2d(x, _BLOCK).flatten(1) for x in (energy, inside_B1gg))
+    in_order = torch.where(held > 0.5, blocks, torch.inf).sort(1).values
+    rank = (_QUIET * (held > 0.5).sum(1, keepdim=True)).long()
+    quiet = in_order.gather(1, rank).view(-1, 1, 1, 1)
+    whole = mean(energy * inside_B1gg) / mean(inside_B1gg).clamp(min=1e-6)
+    return (whole - quiet).clamp(min=0) + _PLAIN**2
+
+
+def _resized(x_B3hh: torch.Tensor, size: int) -> torch.Tensor:
+    if x_B3hh.shape[-1] > size:
+        return F.adaptive_avg_pool2d(x_B3hh, size)
+    if x_B3hh.shape[-1] < size:
+        return F.interpolate(x_B3hh, size=(size, size), mode="bilinear", align_corners=False)
+    return x_B3hh
 
 
 def mean(values_BChw: torch.Tensor) -> torch.Tensor:

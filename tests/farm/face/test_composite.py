@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -279,3 +281,33 @@ def test_border_error_of_a_hard_edged_patch_is_its_step(depth: int) -> None:
     bright = planes.y_BHW + (mask * 10 * 2 ** (depth - 8)).to(planes.y_BHW.dtype)
     pasted = PlanesBatch(bright, planes.u_Bhw, planes.v_Bhw, picture)
     assert float(border_error(planes, pasted, mask)) == pytest.approx(10, rel=0.02)
+
+
+def test_grain_is_laid_on_inside_the_mask_only_and_by_the_frame_s_number() -> None:
+    picture = PictureFormat(320, 240, 8, 1, 1, "bt601", False)
+    clean, transforms, kept, has = scene(picture, 2, 200.0, (160, 120))
+    noise = 3 * torch.randn(2, 240, 320, generator=torch.Generator().manual_seed(4))
+    noisy = torch.full((2, 240, 320), 120.0) + noise
+    planes = replace(clean, y_BHW=noisy.round().to(torch.uint8))
+    soft = align.crop(replace(clean, y_BHW=torch.full((2, 240, 320), 120, dtype=torch.uint8)), transforms, 64)
+    plain = composite.paste(planes, soft, transforms, kept, has)
+    out = composite.paste(planes, soft, transforms, kept, has, [8, 9])
+    again = composite.paste(take(planes, [1]), soft[1:], transforms[1:], kept[1:], has[1:], [9])
+    assert torch.equal(again.y_BHW[0], out.y_BHW[1])
+    share = composite.mask(picture, transforms, kept, has).luma_BHW
+    assert torch.equal(out.y_BHW[share == 0], planes.y_BHW[share == 0])
+    laid_on = (out.y_BHW.float() - plain.y_BHW.float())[share == 1]
+    assert float(laid_on.std()) == pytest.approx(3, rel=0.2)
+
+
+def test_a_background_that_differs_is_not_led_into_the_face() -> None:
+    """Beside a turned head the border lies on what the generated picture has in another colour."""
+    border = torch.zeros(1, 1, 56, 56)
+    border[..., 10:46, 10] = border[..., 10:46, 45] = border[..., 10, 10:46] = border[..., 45, 10:46] = 1
+    step = torch.full((1, 3, 56, 56), 0.06)
+    step[..., 20:40, 45] = torch.tensor([-0.6, -0.2, 0.5])[None, :, None]
+    trust = composite._usual(step, border)
+    assert float(trust[..., 20:40, 45].max()) < 0.05
+    assert float(trust[..., 10:46, 10].min()) > 0.9
+    inside = composite._spread(step, border * trust)[..., 12:44, 12:40]
+    assert float((inside - 0.06).abs().max()) < 0.03
