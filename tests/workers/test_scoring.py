@@ -17,6 +17,7 @@ from farm.face.nets import FaceNets
 from farm.media import decode
 from farm.media.frame import Frame
 from farm.media.mux import OutputCheckFailed
+from farm.nets.synthesis import Synthesis
 from tests import media_files
 from tests.workers import planned
 from workers.reasons import failure_of
@@ -113,11 +114,10 @@ def test_landmarks_that_are_not_found_break_a_limit_of_trained_bundles_only(scor
 
 
 def test_a_broken_generator_fails_the_attempt_with_its_reason(
-    studio: Studio, tiny: BundleFolder, job: planned.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, job: planned.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = studio._bundle(tiny).networks.generator
-    forward = generator.forward
-    monkeypatch.setattr(generator, "forward", lambda *codes: forward(*codes) * float("nan"))
+    made = Synthesis.__call__
+    monkeypatch.setattr(Synthesis, "__call__", lambda *given: made(*given) * float("nan"))
     with pytest.raises(OutputCheckFailed) as failed:
         studio(job.work(ALL, tmp_path / "out"), lambda report: None, lambda: None)
     assert failure_of(failed.value).reason == "output_check_failed"
