@@ -29,7 +29,7 @@ from farm.errors import LeaseLost, Transient
 from farm.flow import settle
 from tests.faults import field as fields
 from tests.faults.field import LEASE_S, Field, child_of
-from tests.faults.moved_clock import MOVED_CLOCK
+from tests.faults.odd_workers import MOVED_CLOCK, ROTTEN, mount_small_disk
 from tests.small_farm import output, segment
 
 SHORTEST_S: Final = 1.0
@@ -42,6 +42,8 @@ class Chaos:
     hurt: Field
     dice: random.Random
     until: float
+    visitors: ExitStack
+    """Workers that come for a while: gone at the end in any case."""
     started: float = field(default_factory=time.monotonic)
     batches: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -182,6 +184,25 @@ def pause(chaos: Chaos) -> str:
     return ""
 
 
+def bad_worker(chaos: Chaos) -> str:
+    name, seconds, stack = f"rotten-{sum(chaos.faults.values())}", chaos.dice.uniform(10.0, 40.0), ExitStack()
+    chaos.visitors.callback(stack.close)
+    stack.enter_context(chaos.hurt.worker(name, program=("-c", ROTTEN)))
+    chaos.later(seconds, f"{name} goes", stack.close)
+    return f"{name} for {seconds:.1f} s"
+
+
+def full_disk(chaos: Chaos) -> str:
+    """A worker on a disk that has room for the model and hardly more."""
+    name, seconds, stack = f"cramped-{sum(chaos.faults.values())}", chaos.dice.uniform(15.0, 40.0), ExitStack()
+    chaos.visitors.callback(stack.close)
+    if not mount_small_disk(stack, chaos.hurt.folder / "cache" / name, 6500 << 10):
+        raise ProcessLookupError
+    stack.enter_context(chaos.hurt.worker(name))
+    chaos.later(seconds, f"{name} goes", stack.close)
+    return f"{name} for {seconds:.1f} s"
+
+
 def late_settles(chaos: Chaos) -> str:
     """Every kind of late word about up to twenty attempts that have ended."""
     rows = chaos.hurt.sql(
@@ -219,6 +240,8 @@ FAULTS: Final[tuple[tuple[str, Callable[[Chaos], str]], ...]] = (
     ("store is down", store_down),
     ("pause", pause),
     ("late settles", late_settles),
+    ("a bad worker comes", bad_worker),
+    ("a worker with a full disk comes", full_disk),
 )
 
 
@@ -233,7 +256,8 @@ def main() -> None:
     with ExitStack() as stack:
         hurt = stack.enter_context(fields.field(folder))
         stack.enter_context(hurt.worker("adrift", program=("-c", MOVED_CLOCK)))
-        chaos = Chaos(hurt, random.Random(arguments.seed), time.monotonic() + 60 * arguments.minutes)
+        until = time.monotonic() + 60 * arguments.minutes
+        chaos = Chaos(hurt, random.Random(arguments.seed), until, stack.enter_context(ExitStack()))
         verdict = "all as without faults"
         try:
             chaos.run(arguments.jobs)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -25,7 +23,7 @@ from farm.flow import claim, settle
 from farm.nets.bundle import seeded
 from farm.nets.sizes import Sizes
 from tests.faults.field import LEASE_S, Field, child_of
-from tests.faults.moved_clock import MOVED_CLOCK
+from tests.faults.odd_workers import MOVED_CLOCK, ROTTEN, mount_small_disk
 from tests.small_farm import output, segment
 
 pytestmark = [
@@ -158,21 +156,13 @@ def test_a_store_that_is_away_costs_no_retries(hurt: Field) -> None:
     assert hurt.reasons(batch) == []
 
 
-@contextmanager
-def small_disk(folder: Path, size_bytes: int) -> Iterator[None]:
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk needs the right to mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def test_the_disk_is_full_while_encoding(hurt: Field) -> None:
     cache = hurt.folder / "cache" / "cramped"
-    with small_disk(cache, 12 << 20), hurt.worker("cramped"), hurt.alone("cramped"):
+    with ExitStack() as stack:
+        if not mount_small_disk(stack, cache, 12 << 20):
+            pytest.skip("a small disk needs the right to mount a tmpfs")
+        stack.enter_context(hurt.worker("cramped"))
+        stack.enter_context(hurt.alone("cramped"))
         batch = hurt.submit("dub")
         hurt.until(lambda: bool(hurt.sql(PLANNED, batch=batch)))
         filler = cache / "filler"
@@ -229,18 +219,6 @@ def test_pause_and_cancel_reach_running_work(hurt: Field, verb: str) -> None:
         assert hurt.reasons(batch) == []
     else:
         assert hurt.client.wait(batch, 120).status == "canceled"
-
-
-ROTTEN = """
-from workers.engine import Engine
-def run(*_, **__):
-    raise RuntimeError("rotten")
-Engine.run = run
-import sys
-sys.argv = ["workers"]
-from workers.__main__ import main
-main()
-"""
 
 
 def test_5_a_bad_worker_cannot_fail_a_job_and_is_put_away(hurt: Field) -> None:
