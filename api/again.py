@@ -1,7 +1,8 @@
 """A request that meets a restart of the database is done again instead of being answered with 503.
 
-Only what may be done twice: reads, changes that say the same thing twice, and whatever carries an Idempotency-Key (its
-answer is stored in the transaction that creates). Inside the gate, whose request id and log line cover all tries.
+Only what may be done twice: reads, changes that say the same twice, whatever carries an Idempotency-Key (its answer
+is stored in the transaction that creates), and what had not got past its API key yet. Inside the gate, whose request id
+and log line cover all tries.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Again:
         self.patience_s = patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not may_be_repeated(scope):
+        if scope["type"] != "http" or takes_raw_bytes(scope):
             await self.app(scope, receive, send)
             return
         until = time.monotonic() + self.patience_s
@@ -51,7 +52,7 @@ class Again:
             async def send_unless_away(message: Message, is_last: bool = is_last) -> None:
                 nonlocal swallowed
                 if message["type"] == "http.response.start" and scope.get(AWAY) and not is_last:
-                    swallowed = True
+                    swallowed = may_be_repeated(scope)
                 if not swallowed:
                     await send(message)
 
@@ -65,7 +66,7 @@ class Again:
 
 
 def may_be_repeated(scope: Scope) -> bool:
-    if takes_raw_bytes(scope):
-        return False
+    if scope.get("tenant_id") is None:  # nobody knows yet who asks: nothing was done
+        return True
     says_the_same = scope["path"].endswith(("/cancel", "/pause", "/resume", "/drain"))
     return says_the_same or scope["method"] in ("GET", "HEAD", "PATCH") or "idempotency-key" in Headers(scope=scope)

@@ -14,8 +14,8 @@ from api.again import AWAY, Again
 class Flaky:
     """Answers 503 for a lost database so many times, then 200 with what it was sent."""
 
-    def __init__(self, fails: int) -> None:
-        self.fails = fails
+    def __init__(self, fails: int, knows_key: bool = True) -> None:
+        self.fails, self.knows_key = fails, knows_key
         self.bodies: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,6 +26,8 @@ class Flaky:
             if not message.get("more_body"):
                 break
         self.bodies.append(body)
+        if self.knows_key:
+            scope["tenant_id"] = "ten_1"
         scope[AWAY] = len(self.bodies) <= self.fails
         await send({"type": "http.response.start", "status": 503 if scope[AWAY] else 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
@@ -73,6 +75,10 @@ def test_what_may_not_be_done_twice_is_answered(method: str, path: str) -> None:
     app = Flaky(1)
     assert ask(app, method, path) == [503, b"abc"]
     assert len(app.bodies) == 1
+
+
+def test_what_failed_at_its_key_was_not_done_at_all() -> None:
+    assert ask(Flaky(1, knows_key=False), "POST") == [200, b"abc"]
 
 
 def test_patience_ends() -> None:

@@ -59,7 +59,7 @@ class Caller:
                 time.sleep(0.05)
 
     def _ask(self, http: httpx.Client, method: str, path: str, body: Any = None) -> Any:
-        headers = {"Idempotency-Key": secrets.token_hex(8)} if body is not None and "dry_run" not in body else {}
+        headers = {"Idempotency-Key": secrets.token_hex(8)} if body is not None else {}
         self.requests += 1
         asked = time.monotonic()
         for is_repeated in (False, True):
