@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from farm.db.rows import ChunkRow, InputRow, JobRow, MediaUseRow
+from farm.db.rows import AttemptRow, ChunkRow, InputRow, JobRow, MediaUseRow
 from farm.db.session import Session
 from farm.domain.document import from_document
 from farm.domain.order import Blob, Output
@@ -219,6 +219,41 @@ def swept(session: Session, job_id: str, again_s: float) -> None:
         " AS e WHERE id = :id"
     )
     session.execute(query, {"id": job_id, "again": again_s})
+
+
+@dataclass(frozen=True)
+class Stray:
+    """An attempt that ended without a commit. kept: the pictures of it that are still shown."""
+
+    job_id: str
+    chunk_id: str
+    token: str
+    kept: frozenset[str]
+
+
+def strays(session: Session, grace_s: float, limit: int) -> list[Stray]:
+    """Attempts that ended so long ago without being committed, and whose objects were not gone through since; the
+    longest ended first."""
+    query = (
+        select(ChunkRow.job_id, ChunkRow.id, AttemptRow.token, ChunkRow.preview_key, JobRow.preview_key)
+        .join(ChunkRow, ChunkRow.id == AttemptRow.chunk_id)
+        .join(JobRow, JobRow.id == ChunkRow.job_id)
+        .where(
+            literal_column("attempts.outcome IN ('failed', 'returned')"),  # as the index says it
+            AttemptRow.swept_at.is_(None),
+            AttemptRow.finished_at <= func.now() - func.make_interval(0, 0, 0, 0, 0, 0, grace_s),
+        )
+        .order_by(AttemptRow.finished_at)
+        .limit(limit)
+    )
+    return [
+        Stray(job_id, chunk_id, token, frozenset(key for key in (own, shown) if key is not None))
+        for job_id, chunk_id, token, own, shown in session.execute(query)
+    ]
+
+
+def stray_swept(session: Session, token: str) -> None:
+    session.execute(update(AttemptRow).where(AttemptRow.token == token).values(swept_at=func.now()))
 
 
 # --- assets, events ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -53,6 +53,15 @@ class Row(DeclarativeBase):
         dict[str, Any]: JSONB(none_as_null=True),
         list[str]: ARRAY(Text()),
     }
+
+
+_OFTEN_VACUUMED: Final = {
+    "autovacuum_vacuum_scale_factor": 0.005,
+    "autovacuum_vacuum_threshold": 500,
+    "autovacuum_analyze_scale_factor": 0.02,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+"""Tables that every claim changes: dead entries gather where the next claim looks first."""
 
 
 def _one_of(column: str, values: Iterable[StrEnum] | tuple[str, ...]) -> CheckConstraint:
@@ -371,7 +380,7 @@ class ShareRow(Row):
     __tablename__ = "shares"
     __table_args__ = (
         Index("ix_shares_active", "queue", postgresql_where=text("active")),
-        {"postgresql_with": {"fillfactor": 50}},
+        {"postgresql_with": {"fillfactor": 50, **_OFTEN_VACUUMED}},
     )
 
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
@@ -412,6 +421,7 @@ class ChunkRow(Row):
         Index("ix_chunks_worker", "worker_id", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_in_flight", "tenant_id", "queue", postgresql_where=text("status = 'leased'")),
         Index("ix_chunks_held", "queue", postgresql_where=text("status = 'waiting' AND held")),
+        {"postgresql_with": _OFTEN_VACUUMED},
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -465,6 +475,8 @@ class MetricRow(Row):
 
 
 class AttemptRow(Row):
+    """swept_at: since when what a lost attempt had stored is gone (farm.flow.retain)."""
+
     __tablename__ = "attempts"
     __table_args__ = (
         _one_of("outcome", ("running", "succeeded", "failed", "returned")),
@@ -473,6 +485,12 @@ class AttemptRow(Row):
         CheckConstraint("outcome <> 'failed' OR reason IS NOT NULL", name="failed_has_reason"),
         Index("ix_attempts_ended", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         Index("ix_attempts_failed", "worker_id", "finished_at", postgresql_where=text("outcome = 'failed'")),
+        Index(
+            "ix_attempts_strays",
+            "finished_at",
+            postgresql_where=text("outcome IN ('failed', 'returned') AND swept_at IS NULL"),
+        ),
+        {"postgresql_with": _OFTEN_VACUUMED},
     )
 
     chunk_id: Mapped[str] = mapped_column(ForeignKey("chunks.id"), primary_key=True)
@@ -487,6 +505,7 @@ class AttemptRow(Row):
     seconds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     started_at: Mapped[datetime] = _now()
     finished_at: Mapped[datetime | None]
+    swept_at: Mapped[datetime | None]
 
 
 has_failed: ColumnElement[bool] = AttemptRow.outcome == literal_column("'failed'")

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from farm.db import media
-from farm.db.media import Remains
+from farm.db.media import Remains, Stray
 from farm.db.session import Session
 from farm.domain.retention import Retention
 from farm.storage import keys
@@ -24,8 +24,12 @@ LATE_S: Final = 3600.0
 Transaction = Callable[[], AbstractContextManager[Session]]
 
 
-def round_of(transaction: Transaction, store: BlobStore, kept: Retention, limit: int = 100) -> Iterator[int]:
+def round_of(
+    transaction: Transaction, store: BlobStore, kept: Retention, limit: int = 100, late_s: float = LATE_S
+) -> Iterator[int]:
     """One bounded round, a step at a time; each says how many things it erased. Stop between steps as you like.
+
+    late_s: who lost its lease so long ago writes no more.
 
     Safe in any number of processes at once. Raises Transient; what is left, the next round finds.
     """
@@ -35,7 +39,11 @@ def round_of(transaction: Transaction, store: BlobStore, kept: Retention, limit:
     with transaction() as session:
         due = media.to_sweep(session, limit)
     for remains in due:
-        yield sweep_job(transaction, store, remains)
+        yield sweep_job(transaction, store, remains, late_s)
+    with transaction() as session:
+        lost = media.strays(session, late_s, limit)
+    for stray in lost:
+        yield sweep_stray(transaction, store, stray)
     with transaction() as session:
         yield media.expire_assets(session, kept.assets, limit)
     with transaction() as session:
@@ -50,7 +58,7 @@ def round_of(transaction: Transaction, store: BlobStore, kept: Retention, limit:
         yield media.forget_events(session, kept.events, 100 * limit)
 
 
-def sweep_job(transaction: Transaction, store: BlobStore, remains: Remains) -> int:
+def sweep_job(transaction: Transaction, store: BlobStore, remains: Remains, late_s: float = LATE_S) -> int:
     """Delete what of an ended job's objects does not remain."""
     count = 0
     if remains.erased_output_key is not None:
@@ -61,7 +69,22 @@ def sweep_job(transaction: Transaction, store: BlobStore, remains: Remains) -> i
             store.delete(found.key)
             count += 1
     with transaction() as session:
-        media.swept(session, remains.job_id, LATE_S)
+        media.swept(session, remains.job_id, late_s)
+    return count
+
+
+def sweep_stray(transaction: Transaction, store: BlobStore, stray: Stray) -> int:
+    """What an attempt had stored that ended without a commit: nothing names it, so nothing misses it.
+
+    Its log stays as long as the job's chunks do, and so does its picture while that is the newest of its chunk or job.
+    """
+    log, count = keys.log(stray.job_id, stray.chunk_id, stray.token), 0
+    for found in list(store.list(keys.of_attempt(stray.job_id, stray.chunk_id, stray.token))):
+        if found.key != log and found.key not in stray.kept:
+            store.delete(found.key)
+            count += 1
+    with transaction() as session:
+        media.stray_swept(session, stray.token)
     return count
 
 

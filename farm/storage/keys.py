@@ -46,7 +46,12 @@ def inputs(shard: int) -> str:
 
 def attempt(lease: Lease) -> str:
     """The folder of one attempt: whatever a fenced-off writer leaves here harms nobody."""
-    return f"jobs/{lease.job_id}/chunks/{lease.chunk_id}/{lease.token}"
+    return of_attempt(lease.job_id, lease.chunk_id, lease.token).rstrip("/")
+
+
+def of_attempt(job_id: str, chunk_id: str, token: str) -> str:
+    """Prefix of everything that one attempt stores."""
+    return f"jobs/{job_id}/chunks/{chunk_id}/{token}/"
 
 
 def plan(lease: Lease) -> str:
@@ -77,7 +82,7 @@ def frame_hashes(lease: Lease) -> str:
 
 def log(job_id: str, chunk_id: str, token: str) -> str:
     """The lines that a worker wrote about one attempt."""
-    return f"jobs/{job_id}/chunks/{chunk_id}/{token}/log.txt"
+    return f"{of_attempt(job_id, chunk_id, token)}log.txt"
 
 
 def output(lease: Lease, container: str = "mp4") -> str:

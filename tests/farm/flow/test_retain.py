@@ -23,8 +23,11 @@ from farm.domain.retention import Retention
 from farm.domain.span import cut
 from farm.errors import LeaseLost, Rejected, Transient
 from farm.flow import assets, claim, control, plan, retain, settle, submit
+from farm.flow.sweep import sweep as sweep_leases
 from farm.storage import keys
 from farm.storage.blobs import BlobStore, Missing
+from farm.storage.s3 import S3Store
+from farm.storage.s3 import connect as connect_s3
 from tests.small_farm import LIMITS, Fleet, items, plan_record
 
 NOW = Retention(chunks=0, previews=0, outputs=0, assets=0, inputs=0, uploads=0, events=0)
@@ -155,6 +158,66 @@ def test_who_wrote_late_is_swept_in_a_second_round(fleet: Fleet, store: BlobStor
     sweep(fleet, store)
     assert of_job(store, job.id) == set()
     assert fleet.sql("SELECT sweep_at FROM jobs WHERE output_erased_at < now() - interval '1 h'") == []
+
+
+@pytest.mark.parametrize("kind", ["the run's store", "S3"])
+def test_what_lost_attempts_stored_goes_and_nothing_else(
+    fleet: Fleet, store: BlobStore, own_s3_url: str, kind: str
+) -> None:
+    if kind == "S3":
+        client = connect_s3(own_s3_url)
+        client.create_bucket(Bucket="strays")
+        store = S3Store(client, "strays", "farm")
+    fleet.submit(1)
+
+    def begin() -> tuple[Lease, str]:
+        """A lease whose worker has stored all that it makes, without a word to the farm; its folder."""
+        order = fleet.claim()
+        assert order is not None
+        lease = order.lease
+        made = [keys.log(lease.job_id, lease.chunk_id, lease.token), keys.preview(lease, 3), keys.preview(lease, 7)]
+        for key in [*made, keys.plan(lease), keys.segment(lease), keys.output(lease)]:
+            store.put_bytes(b"bytes", key)
+        return lease, keys.attempt(lease)
+
+    def left(folder: str) -> set[str]:
+        return {found.key.rpartition("/")[2] for found in store.list(f"{folder}/")}
+
+    def strays(late_s: float = 0.0) -> int:
+        return sum(retain.round_of(fleet.database.transaction, store, NEVER, 1, late_s))
+
+    whole = {"log.txt", "preview-00000003.jpg", "preview-00000007.jpg", "plan.npz", "segment.mp4", "output.mp4"}
+    failed, failed_in = begin()
+    fleet.fail(failed, Reason.TRANSIENT)
+    fleet.run("UPDATE chunks SET available_at = now()")
+    live, live_in = begin()
+    assert strays(retain.LATE_S) == 0, "its worker may be writing still"
+    assert strays() == 5
+    assert (left(failed_in), left(live_in)) == ({"log.txt"}, whole)
+    fleet.settle(live)
+
+    shown, shown_in = begin()
+    with fleet.database.transaction() as session:
+        claim.heartbeat(session, shown, Progress(Phase.RENDERING, preview_key=keys.preview(shown, 7)))
+    given, given_in = begin()
+    fleet.run("UPDATE chunks SET lease_expires_at = now() - interval '1 s' WHERE id = :id", id=shown.chunk_id)
+    with fleet.database.transaction() as session:
+        assert sweep_leases(session).leases_lost == 1
+        settle.give_back(session, given)
+    fleet.run("UPDATE chunks SET available_at = now()")
+    heirs = [begin(), begin()]
+    assert (strays(), strays()) == (4, 5), "a bounded number a round"
+    assert left(shown_in) == {"log.txt", "preview-00000007.jpg"}, "still the newest picture"
+    assert left(given_in) == {"log.txt"}
+    for heir, _ in heirs:
+        fleet.settle(heir)
+    fleet.settle(fleet.lease(Work.RENDER))
+    last, last_in = begin()
+    assert strays() == 0
+    fleet.settle(last)
+    assert strays() == 0
+    assert [left(folder) for folder in (live_in, last_in, *(folder for _, folder in heirs))] == [whole] * 4
+    fleet.audit()
 
 
 def test_a_failed_job_can_be_retried_until_its_chunks_are_erased(fleet: Fleet, store: BlobStore) -> None:
@@ -350,7 +413,7 @@ def test_nothing_that_a_running_job_needs_is_swept(fleet: Fleet, store: BlobStor
     def erase() -> None:
         while go_on():
             try:
-                for number in retain.round_of(fleet.database.transaction, store, NOW, 20):
+                for number in retain.round_of(fleet.database.transaction, store, NOW, 20, late_s=0):
                     note("erased", number)
             except Transient:
                 pass
