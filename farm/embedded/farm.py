@@ -243,8 +243,8 @@ class EmbeddedFarm:
         return door
 
     def _wait_for_api(self, url: str) -> None:
-        deadline = time.monotonic() + API_READY_S
-        while time.monotonic() < deadline and self._supervisor.deaths("api") < 3:
+        deadline, earlier = time.monotonic() + API_READY_S, self._supervisor.deaths("api")
+        while time.monotonic() < deadline and self._supervisor.deaths("api") < earlier + 3:
             try:
                 if httpx.get(f"{url}/readyz", timeout=5).is_success:
                     return
