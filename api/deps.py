@@ -81,7 +81,8 @@ def requires(scope: Scope, *, operator: bool = False) -> Callable[..., Principal
             raise ApiProblem("operator_only", "only keys of the tenant that runs this farm may do this")
         return principal
 
-    check.scope = scope  # type: ignore[attr-defined]  # api.openapi tells it
+    check.scope = scope  # type: ignore[attr-defined]  # api.openapi tells both
+    check.operator = operator  # type: ignore[attr-defined]
     return check
 
 
@@ -106,9 +107,9 @@ def _count(request: Request, farm: Farm, who: Principal) -> None:
 
 Reader = Annotated[Principal, Depends(requires(Scope.READ))]
 Submitter = Annotated[Principal, Depends(requires(Scope.SUBMIT))]
-Trainer = Annotated[Principal, Depends(requires(Scope.TRAIN))]
 Admin = Annotated[Principal, Depends(requires(Scope.ADMIN))]
 Operator = Annotated[Principal, Depends(requires(Scope.ADMIN, operator=True))]
+OperatorsTrainer = Annotated[Principal, Depends(requires(Scope.TRAIN, operator=True))]
 
 
 def act(farm: Farm, who: Principal, verb: Callable[..., T], id: str) -> T:

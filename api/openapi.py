@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -72,7 +73,8 @@ def document(app: FastAPI) -> dict[str, Any]:
             names = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
             _with_problems(operation, method, has_ids=bool(names), needs_key=path.startswith("/v1/"))
             if (scope := scopes.get(operation["operationId"].replace("head_", "get_", 1))) is not None:
-                operation["x-scopes"] = [scope]
+                operation["x-scopes"] = [scope.name]
+                operation["x-operator"] = scope.operator
             if len(names) == 1 and method != "head":
                 takers.setdefault(names.pop(), []).append(operation["operationId"])
     for operations in made["paths"].values():
@@ -93,12 +95,20 @@ def _flat(routes: Sequence[Any]) -> Iterator[Any]:
         yield from _flat(inner) if inner is not None else (route,)
 
 
-def required(route: APIRoute) -> str | None:
+@dataclass(frozen=True)
+class Required:
+    """operator: of a key of the tenant that runs the farm."""
+
+    name: str
+    operator: bool
+
+
+def required(route: APIRoute) -> Required | None:
     """The scope that an operation asks for (api.deps.requires); None: no key."""
     for needed in route.dependant.dependencies:
         scope = getattr(needed.call, "scope", None)
         if scope is not None:
-            return str(scope)
+            return Required(str(scope), bool(getattr(needed.call, "operator", False)))
     return None
 
 

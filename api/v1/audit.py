@@ -58,11 +58,13 @@ def list_audit(
     since: Annotated[AwareDatetime | None, Query(description="At or after this time.")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
 ) -> PageAnswer[AuditAnswer]:
-    """What was done to your tenant's things, by your keys, and to what all tenants share; newest first."""
+    """What was done to your tenant's things and by your keys, newest first; for the tenant that runs the farm, also
+    what was done to what all tenants share."""
     with farm.transaction() as session:
         found = audit.page(
             session,
             who.tenant_id,
+            shared=who.is_operator,
             action=action,
             subject=subject,
             since=since,

@@ -1,4 +1,4 @@
-"""The fleet: workers and queues. Workers serve every tenant; steering them takes the scope admin."""
+"""The fleet: workers and queues. Workers serve every tenant: who runs the farm steers them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 
 from api import errors
-from api.deps import Admin, AFarm, APage, Farm, Reader, slice_of
+from api.deps import AFarm, APage, Farm, Operator, Reader, slice_of
 from api.v1.answers import Answer, PageAnswer, QueueAnswer, WorkerAnswer
 from api.v1.paths import WorkerId
 from farm.db import jobs, workers
@@ -53,13 +53,13 @@ def _act(farm: Farm, verb: Callable[..., None], who: Principal, worker_id: str) 
 
 
 @router.post("/workers/{worker_id}/drain", response_model=WorkerAnswer)
-def drain_worker(farm: AFarm, who: Admin, worker_id: WorkerId) -> WorkerAnswer:
+def drain_worker(farm: AFarm, who: Operator, worker_id: WorkerId) -> WorkerAnswer:
     """The worker finishes what it holds and gets nothing more."""
     return _act(farm, verbs.drain, who, worker_id)
 
 
 @router.post("/workers/{worker_id}/resume", response_model=WorkerAnswer)
-def resume_worker(farm: AFarm, who: Admin, worker_id: WorkerId) -> WorkerAnswer:
+def resume_worker(farm: AFarm, who: Operator, worker_id: WorkerId) -> WorkerAnswer:
     """Ends draining and quarantine."""
     return _act(farm, verbs.resume, who, worker_id)
 

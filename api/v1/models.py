@@ -1,4 +1,4 @@
-"""Models: versions of their weights, and the aliases that name them."""
+"""Models: versions of their weights, and the aliases that name them. Who runs the farm changes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
 from api import errors
-from api.deps import Admin, AFarm, APage, Farm, IdempotencyKey, Raw, Reader, Trainer, create_once, slice_of
+from api.deps import AFarm, APage, Farm, IdempotencyKey, Operator, OperatorsTrainer, Raw, Reader, create_once, slice_of
 from api.v1.answers import AliasAnswer, PageAnswer, VersionAnswer
 from api.v1.batch_body import Strict
 from api.v1.paths import AliasName, Model, VersionText
@@ -91,7 +91,7 @@ def get_version(farm: AFarm, who: Reader, model: Model, version: VersionText) ->
 def register_version(
     request: Request,
     farm: AFarm,
-    who: Trainer,
+    who: OperatorsTrainer,
     model: Model,
     body: VersionBody,
     raw: Raw,
@@ -217,7 +217,7 @@ def _named(session: Session, model: str, alias: str) -> AliasAnswer:
 
 
 @router.put("/{model}/aliases/{alias}", response_model=AliasAnswer)
-def set_alias(farm: AFarm, who: Admin, model: Model, alias: AliasName, body: AliasBody) -> AliasAnswer:
+def set_alias(farm: AFarm, who: Operator, model: Model, alias: AliasName, body: AliasBody) -> AliasAnswer:
     """Move an alias. Batches that were accepted before keep the version that they pinned."""
     _known(model)
     if not alias.replace("-", "").replace("_", "").isalnum() or not alias.isascii() or len(alias) > 50:
@@ -231,7 +231,7 @@ def set_alias(farm: AFarm, who: Admin, model: Model, alias: AliasName, body: Ali
 
 
 @router.post("/{model}/aliases/{alias}/rollback", response_model=AliasAnswer)
-def rollback_alias(farm: AFarm, who: Admin, model: Model, alias: AliasName) -> AliasAnswer:
+def rollback_alias(farm: AFarm, who: Operator, model: Model, alias: AliasName) -> AliasAnswer:
     """Take the alias's newest promotion back."""
     _known(model)
     with farm.transaction() as session:

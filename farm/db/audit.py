@@ -37,6 +37,7 @@ def page(
     session: Session,
     tenant_id: str,
     *,
+    shared: bool = False,
     action: str | None = None,
     subject: str | None = None,
     since: datetime | None = None,
@@ -44,9 +45,13 @@ def page(
     cursor: str | None = None,
     page_size: int = 100,
 ) -> Page[AuditEntry]:
-    """What a tenant's admins may read, newest first. action: one (`batch.paused`) or a family (`batch`). since is
-    inclusive, until is not. Rejected("cursor_invalid")."""
-    visible = or_(AuditRow.tenant_id == tenant_id, AuditRow.actor_tenant_id == tenant_id, AuditRow.tenant_id.is_(None))
+    """What a tenant's admins may read, newest first; shared: also of what all tenants share.
+
+    action: one (`batch.paused`) or a family (`batch`). since is inclusive, until is not. Rejected("cursor_invalid").
+    """
+    visible = or_(AuditRow.tenant_id == tenant_id, AuditRow.actor_tenant_id == tenant_id)
+    if shared:
+        visible = or_(visible, AuditRow.tenant_id.is_(None))
     query = select(AuditRow).where(visible).order_by(AuditRow.id.desc())
     if action is not None:
         query = query.where(or_(AuditRow.action == action, AuditRow.action.startswith(f"{action}.", autoescape=True)))

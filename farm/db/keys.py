@@ -38,11 +38,14 @@ class Holder:
     tenant_rate: Rate | None
 
 
-def ensure_tenant(session: Session, tenant_id: str, name: str) -> str:
-    """The id of the tenant of this name; `tenant_id` where it is new. The farm's first tenant runs it."""
+def ensure_tenant(session: Session, tenant_id: str, name: str, *, operator: bool = False) -> str:
+    """The id of the tenant of this name; `tenant_id` where it is new. The farm's first tenant runs it, and those that
+    are made `operator`."""
     first = ~select(TenantRow.id).exists()
     new = insert(TenantRow).values(id=tenant_id, name=name, is_operator=first)
     session.execute(new.on_conflict_do_nothing(index_elements=["name"]))
+    if operator:
+        session.execute(update(TenantRow).where(TenantRow.name == name).values(is_operator=True))
     return session.scalars(select(TenantRow.id).where(TenantRow.name == name)).one()
 
 

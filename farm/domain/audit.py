@@ -51,7 +51,7 @@ SHARED: Final = frozenset(
         Action.WORKER_QUARANTINED,
     }
 )
-"""What is done to things that every tenant uses: each tenant's admins read of it, but not whose key it was."""
+"""What is done to things that every tenant uses: the admins of the tenant that runs the farm read of it."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def owner_key(settings: FarmSettings, earlier: Address | None) -> str:
     database = connect(settings.database_url, pool_size=1)
     try:
         with database.transaction() as session:
-            tenant = keys.ensure_tenant(session, TENANT)
+            # Whoever starts the farm runs it, also on a database that others used before.
+            tenant = keys.ensure_tenant(session, TENANT, operator=True)
             if earlier is not None:
                 holder = keys.verify(session, earlier.key)
                 if holder is not None and holder.tenant_id == tenant:

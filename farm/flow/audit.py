@@ -22,7 +22,7 @@ def record(
     """Write an entry. subject: the id of what is acted on. detail: JSON values, no secrets.
 
     tenant_id: whose thing it is where that is not the actor's own tenant (both may then read it). Entries about what
-    all tenants share (SHARED) are read by every tenant's admins.
+    all tenants share (SHARED) are read by the admins of the tenant that runs the farm.
     """
     owner = None if action in SHARED else tenant_id or actor.tenant_id
     if owner is None and action not in SHARED:

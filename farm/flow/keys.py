@@ -18,9 +18,9 @@ from farm.errors import Rejected
 from farm.flow import audit
 
 
-def ensure_tenant(session: Session, name: str) -> str:
-    """The id of the tenant of this name, made if new."""
-    return keys.ensure_tenant(session, new_id("ten"), name)
+def ensure_tenant(session: Session, name: str, *, operator: bool = False) -> str:
+    """The id of the tenant of this name, made if new. operator: from now on it runs the farm."""
+    return keys.ensure_tenant(session, new_id("ten"), name, operator=operator)
 
 
 def create(

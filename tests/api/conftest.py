@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,14 +156,28 @@ def api(start_api: Callable[..., Api]) -> Api:
     return start_api()
 
 
-@pytest.fixture
-def key(api: Api, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An admin key of a tenant of the test's own. What the test leaves unfinished is canceled, out of others' way."""
-    key = api.key(f"tenant of {request.node.nodeid}")
+@contextmanager
+def admin_of(api: Api, tenant: str) -> Iterator[str]:
+    """An admin key. What is left unfinished is canceled, out of others' way."""
+    key = api.key(tenant)
     yield key
     with Client(api.url, key) as client:
         for batch in client.batches(status="running"):
             client.cancel_batch(batch.id)
+
+
+@pytest.fixture
+def key(api: Api, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An admin key of a tenant of the test's own."""
+    with admin_of(api, f"tenant of {request.node.nodeid}") as key:
+        yield key
+
+
+@pytest.fixture
+def operator(api: Api) -> Iterator[Client]:
+    """With an admin key of the tenant that runs the farm."""
+    with admin_of(api, OPERATORS) as key, Client(api.url, key, retries=0) as client:
+        yield client
 
 
 @pytest.fixture

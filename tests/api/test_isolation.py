@@ -18,13 +18,14 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from farm.domain.tenant import Scope
+from tests.api.conftest import OPERATORS as RUNS_THE_FARM
 from tests.api.conftest import Api
 from tests.api.hands import Hands
 
 OWNED = {"batch_id", "job_id", "asset_id", "key_id", "endpoint_id", "delivery_id"}
 # Belong to the farm, not to a tenant; what they show of jobs is tested below.
 SHARED = {"worker_id": "wrk_none", "model": "pdfgc", "version": "api-tests", "alias": "nobody"}
-# Only for the tenant that runs the farm.
+# What only the tenant that runs the farm may ask: of other tenants, and changes to what all share.
 OPERATORS = {"tenant_id"}
 SECRET = "secret-project"
 
@@ -37,6 +38,7 @@ class Operation:
     ids: tuple[str, ...]
     scopes: frozenset[str] | None
     has_body: bool
+    is_operators: bool
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -60,6 +62,7 @@ def operations() -> list[Operation]:
                     ids,
                     frozenset(operation["x-scopes"]) if "x-scopes" in operation else None,
                     "requestBody" in operation,
+                    operation.get("x-operator", False),
                 )
             )
     return found
@@ -137,6 +140,9 @@ def asked(operation: Operation, ids: Mapping[str, str]) -> tuple[str, dict[str, 
 
 def test_every_id_is_somebodys():
     assert {name for operation in OPERATIONS for name in operation.ids} <= OWNED | OPERATORS | SHARED.keys()
+    for operation in OPERATIONS:
+        if set(operation.ids) & OPERATORS or (operation.method != "GET" and set(operation.ids) & SHARED.keys()):
+            assert operation.is_operators, f"{operation} changes what is not one tenant's"
     assert {operation.name for operation in OPERATIONS if operation.scopes is None} == {"healthz", "readyz", "metrics"}
 
 
@@ -148,7 +154,7 @@ def test_another_tenants_ids_name_nothing(api: Api, mine: httpx.Client, theirs: 
         assert answer.status_code == 404, answer.text
         assert operation.method == "HEAD" or answer.json()["code"] == "not_found"
         assert SECRET not in answer.text
-    elif set(operation.ids) & OPERATORS:
+    elif operation.is_operators:
         answer = mine.request(operation.method, path, **sent)
         assert (answer.status_code, answer.json()["code"]) == (403, "operator_only")
         assert SECRET not in answer.text
@@ -197,7 +203,8 @@ def test_others_assets_cannot_be_named(api: Api, mine: httpx.Client, theirs: dic
     answer = mine.post("/v1/batches", json={"items": [item]})
     assert [e["code"] for e in answer.json()["errors"]] == ["asset_not_found"]
     files = [{"path": "manifest.json", "asset_id": theirs["asset_id"]}]
-    answer = mine.post("/v1/models/pdfgc/versions", json={"name": "x", "files": files})
+    with api.http(api.key(RUNS_THE_FARM)) as operators:
+        answer = operators.post("/v1/models/pdfgc/versions", json={"name": "x", "files": files})
     assert [e["code"] for e in answer.json()["errors"]] == ["asset_not_found"]
 
 

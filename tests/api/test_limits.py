@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -16,15 +16,9 @@ from farm.client import ApiError, Client, Rights
 from farm.client import Rate as ClientRate
 from farm.domain.quota import Rate
 from farm.rates import Limiter
-from tests.api.conftest import OPERATORS, Api
+from tests.api.conftest import Api
 from tests.api.hands import Hands
 from tests.api.test_batches import items
-
-
-@pytest.fixture
-def operator(api: Api) -> Iterator[Client]:
-    with Client(api.url, api.key(OPERATORS), retries=0) as client:
-        yield client
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from farm.client import ApiError, Client
 from farm.db import versions as rows
 from farm.storage import keys
-from tests.api.conftest import Api
+from tests.api.conftest import OPERATORS, Api, admin_of
 from tests.api.test_batches import items
 
 WEIGHTS = {"generator.safetensors": b"g" * 5000, "audio.safetensors": b"a" * 100}
@@ -29,6 +29,13 @@ def folder_of(tmp_path: Path, name: str, **changes: Any) -> Path:
     for path, data in WEIGHTS.items():
         (folder / path).write_bytes(data)
     return folder
+
+
+@pytest.fixture
+def key(api: Api) -> Iterator[str]:
+    """Models are changed by the tenant that runs the farm."""
+    with admin_of(api, OPERATORS) as key:
+        yield key
 
 
 @pytest.fixture

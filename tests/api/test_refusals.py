@@ -13,7 +13,7 @@ import pytest
 from api.errors import STATUS_OF_CODE
 from farm.db.session import connect
 from farm.domain.tenant import Scope
-from tests.api.conftest import Api, Starter
+from tests.api.conftest import OPERATORS, Api, Starter
 
 NOWHERE = "job_" + "0" * 32
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +119,7 @@ def test_keys(api: Api, http: httpx.Client, key: str):
     ],
 )
 def test_scopes(api: Api, scope: Scope, method: str, path: str, body: object, allowed: bool):
-    with api.http(api.key("scopes", scope)) as http:
+    with api.http(api.key(OPERATORS, scope)) as http:
         answer = http.request(method, path, json=body)
         if allowed:
             assert answer.status_code not in (401, 403)

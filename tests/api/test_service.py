@@ -24,14 +24,14 @@ from tests.api.test_batches import items
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_workers_are_drained_and_resumed(client: Client, hands: Hands):
-    (worker,) = (worker for worker in client.workers() if worker.id == hands.worker_id)
+def test_workers_are_drained_and_resumed(operator: Client, hands: Hands):
+    (worker,) = (worker for worker in operator.workers() if worker.id == hands.worker_id)
     assert (worker.status, worker.host, worker.device, worker.queues) == ("idle", "host", "cpu", ("render",))
     assert worker.info == {"cores": 2}
-    assert client.drain_worker(worker.id).status == "draining"
-    assert client.resume_worker(worker.id).status == "idle"
+    assert operator.drain_worker(worker.id).status == "draining"
+    assert operator.resume_worker(worker.id).status == "idle"
     with pytest.raises(ApiError, match="404 not_found"):
-        client.drain_worker("wrk_nobody")
+        operator.drain_worker("wrk_nobody")
 
 
 def test_queues_count_what_waits(client: Client):
