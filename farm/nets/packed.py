@@ -27,6 +27,18 @@ def is_packable(weight: Tensor) -> bool:
     return weight.dtype is torch.float32
 
 
+TOGETHER_BYTES: Final = 4 * 2**20
+MOST_TOGETHER: Final = 8
+
+
+def together(largest: int, device: torch.device) -> int | None:
+    """Pictures that go through a network at once; None for all of the batch. largest: bytes of one's largest layer.
+
+    On a CPU as many as have it in the caches, within limits.
+    """
+    return min(max(TOGETHER_BYTES // largest, 1), MOST_TOGETHER) if device.type == "cpu" else None
+
+
 class PackedConv:
     """x_BCHW of `shape` (channels last) -> conv2d, or conv_transpose2d where `transposed`. No gradients.
 

@@ -1,6 +1,7 @@
 """A bundle made ready to render with on one device: what workers keep in memory.
 
-The generator's weights become a `Synthesis`, what only training needs is dropped. B batch.
+The generator's weights become a `Synthesis`, the encoders' are folded and packed, what only training needs is dropped.
+B batch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from farm.domain.factor import Factor
 from farm.nets.appearance import AppearanceEncoder
 from farm.nets.bundle import Bundle
+from farm.nets.encoders import ReadyAudio, ReadyMotion
 from farm.nets.graphs import Graphed
 from farm.nets.manifest import Manifest
 from farm.nets.motion import MotionCodes
@@ -63,29 +65,31 @@ def ready(loaded: Bundle, dtype: torch.dtype = torch.float32, *, deterministic: 
     networks.appearance.fc = None
     generator = Synthesis(networks.generator, dtype, loaded.sizes.appearance, deterministic=deterministic)
     dtype = dtype if loaded.device.type == "cuda" else torch.float32
-    for encoder in (networks.appearance, networks.motion, networks.audio):
-        encoder.to(dtype=dtype)
-    motion, audio = Graphed(networks.motion), Graphed(networks.audio)
-    encoders = (networks.appearance, networks.motion, networks.audio)
-    weight_bytes = sum(p.numel() * p.element_size() for encoder in encoders for p in encoder.parameters())
+    networks.appearance.to(dtype=dtype)
+    motion = ReadyMotion(networks.motion, loaded.sizes, dtype, deterministic=deterministic)
+    audio = ReadyAudio(networks.audio, dtype, deterministic=deterministic)
+    weight_bytes = sum(p.numel() * p.element_size() for p in networks.appearance.parameters())
     return Ready(
         loaded.manifest,
         loaded.sha256,
         loaded.device,
         dtype,
         networks.appearance,
-        one_by_one(motion) if deterministic else motion,
-        one_by_one(audio) if deterministic else audio,
+        in_pieces(Graphed(motion), motion.together),
+        in_pieces(Graphed(audio), audio.together),
         generator,
-        weight_bytes + generator.weight_bytes,
+        weight_bytes + motion.weight_bytes + audio.weight_bytes + generator.weight_bytes,
     )
 
 
-def one_by_one(network: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """The network, given one item of the batch at a time. It returns a tuple or a NamedTuple of tensors."""
+def in_pieces(network: Callable[[Tensor], Any], most: int | None) -> Callable[[Tensor], Any]:
+    """The network, given so many items of the batch at a time; None for all. It returns a tuple or a NamedTuple of
+    tensors."""
 
     def run(x: Tensor) -> Any:
-        results = [network(item) for item in x.split(1)]
+        if most is None or len(x) <= most:
+            return network(x)
+        results = [network(piece) for piece in x.split(most)]
         columns = [torch.cat(column) for column in zip(*results, strict=True)]
         return type(results[0])(*columns) if hasattr(results[0], "_fields") else tuple(columns)
 

@@ -25,16 +25,10 @@ from torch import Tensor
 
 from farm.nets.generator import DEMODULATION_FLOOR, Generator, ModulatedConv, StyledConv, ToRGB
 from farm.nets.graphs import Graphed
-from farm.nets.packed import PackedConv, is_packable
-from farm.nets.winograd import TILE, WinogradConv, Workspace
+from farm.nets.packed import PackedConv, together
+from farm.nets.winograd import TILE, WinogradConv, Workspace, goes_by_winograd
 
 SLOPE: Final = 0.2
-WINOGRAD_CHANNELS: Final = 64
-WINOGRAD_SIDE: Final = 28
-"""Below these the transforms cost more than the multiplications they save."""
-TOGETHER_BYTES: Final = 4 * 2**20
-MOST_TOGETHER: Final = 8
-"""Frames that go through a CPU together: as many as have their largest pictures in so much cache, within limits."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class _Styled:
             kernel = conv.blur.kernel.to(dtype).expand(self.out, 1, 4, 4)
             between = (shape[0], self.out, side + 1, side + 1)
             self.blur = PackedConv(kernel, None, between, padding=1, groups=self.out)
-        elif shape[0] == 1 and _goes_by_winograd(cast, side):
+        elif shape[0] == 1 and goes_by_winograd(cast, side):
             self.winograd = WinogradConv(weight, side, workspace)
         else:
             self.conv = PackedConv(cast, None, shape, padding=1)
@@ -197,20 +191,8 @@ class Synthesis:
 
 def _together(generator: Generator, device: torch.device) -> int | None:
     """Frames that go through at once; None for all of the batch."""
-    if device.type != "cpu":
-        return None
     layers = [generator.conv1, *generator.convs]
     widths = [layer.conv.weight.shape[0] for layer in layers if isinstance(layer, StyledConv)]
     sides = [generator.noises.get_buffer(f"noise_{number}").shape[-1] for number in range(len(widths))]
     largest = max(4 * width * side * side for width, side in zip(widths, sides, strict=True))
-    return min(max(TOGETHER_BYTES // largest, 1), MOST_TOGETHER)
-
-
-def _goes_by_winograd(weight: Tensor, side: int) -> bool:
-    return (
-        weight.dtype is torch.float32
-        and is_packable(weight)
-        and side % TILE == 0
-        and side >= WINOGRAD_SIDE
-        and min(weight.shape[:2]) >= WINOGRAD_CHANNELS
-    )
+    return together(largest, device)

@@ -14,10 +14,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from farm.nets.packed import is_packable
+
 TILE: Final = 4
 PATCH: Final = 6
 BLOCK_TILES: Final = 400
 """Tiles worked on at a time: enough for full-speed matrix products, few enough for the caches."""
+LEAST_CHANNELS: Final = 64
+LEAST_SIDE: Final = 28
+"""Below these the transforms cost more than the multiplications they save."""
 
 # Interpolation at 0, 1, -1, 2, -2 and infinity.
 _INPUT: Final = (
@@ -108,6 +113,18 @@ class WinogradConv:
             tiled = take("patches", TILE * TILE, tiles * out)
             torch.mm(self._output_6x6, made.view(patch, -1), out=tiled)
             yield rows, tiled.view(TILE, TILE, high, count, out).permute(2, 0, 3, 1, 4)
+
+
+def goes_by_winograd(weight_OCkk: Tensor, side: int) -> bool:
+    """Whether this convolution of one picture is faster by Winograd than oneDNN's direct one. side: of the picture."""
+    return (
+        weight_OCkk.dtype is torch.float32
+        and weight_OCkk.shape[-1] == 3
+        and is_packable(weight_OCkk)
+        and side % TILE == 0
+        and side >= LEAST_SIDE
+        and min(weight_OCkk.shape[:2]) >= LEAST_CHANNELS
+    )
 
 
 def _kron(rows: tuple[tuple[float, ...], ...]) -> Tensor:

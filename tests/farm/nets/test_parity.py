@@ -11,6 +11,8 @@ from torch import Tensor
 
 from farm.domain.factor import Factor
 from farm.nets.bundle import Bundle
+from farm.nets.encoders import ReadyAudio, ReadyMotion
+from farm.nets.ready import in_pieces
 from farm.nets.style import style
 from farm.nets.synthesis import Synthesis
 
@@ -38,6 +40,10 @@ def results(official_bundle: Bundle) -> dict[str, Tensor]:
         appearance, app_map = nets.appearance(_uniform(1, (2, 3, 224, 224), -1))
         codes = nets.motion(_uniform(2, (2, 3, 224, 224), -1))
         audio, lip = nets.audio(_uniform(3, (2, 1, 80, 20), 0))
+        motion = ReadyMotion(nets.motion, official_bundle.sizes, torch.float32)
+        assert motion.winograds == 20
+        ready_codes = in_pieces(motion, motion.together)(_uniform(2, (2, 3, 224, 224), -1))
+        ready_audio = ReadyAudio(nets.audio, torch.float32)(_uniform(3, (2, 1, 80, 20), 0))
         style_BD = style(
             appearance,
             lip * gains[Factor.LIP],
@@ -52,7 +58,9 @@ def results(official_bundle: Bundle) -> dict[str, Tensor]:
             synthesis(style_BD[[row], appearance.shape[1] :], synthesis.prepare(appearance[[row]], app_map[[row]]))
             for row in range(2)
         ]
-        return {
+        ready = dict(zip(("unified", "pose", "eye", "emo", "mouth512", "mouth500"), ready_codes, strict=True))
+        ready |= dict(zip(("aud512", "aud500"), ready_audio, strict=True))
+        return {f"ready {name}": code for name, code in ready.items()} | {
             "app_vec": appearance,
             "app_map": app_map,
             "app_cls": nets.appearance.identity_logits(appearance)[:, :64],
@@ -70,9 +78,9 @@ def results(official_bundle: Bundle) -> dict[str, Tensor]:
         }
 
 
-@pytest.mark.parametrize("name", [*FEATURES, "style"])
+@pytest.mark.parametrize("name", [*FEATURES, "style", *(f"ready {name}" for name in FEATURES[3:])])
 def test_features_are_the_authors(results: dict[str, Tensor], name: str) -> None:
-    expected = torch.from_numpy(np.load(FIXTURE)[name])
+    expected = torch.from_numpy(np.load(FIXTURE)[name.removeprefix("ready ")])
     error = torch.linalg.vector_norm(results[name] - expected) / torch.linalg.vector_norm(expected)
     assert results[name].shape == expected.shape
     assert error <= 1e-4
