@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 WARM_UP = 3
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+Recording: TypeAlias = tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Any]
 
 
 class Graphed:
     """function, recorded once a shape of its inputs and replayed from then on; on other devices simply called.
 
     function: tensors -> a tensor or a tuple of them, without side effects, always the same launches for one shape.
-    Results are copies: the next call does not touch them.
+    Results are copies: the next call does not touch them. A shape that cannot be recorded is called from then on, after
+    a warning; running out of memory is no such case, and is raised.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._recorded: dict[tuple[tuple[int, ...], ...], tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Any]] = {}
+        self._recorded: dict[Shapes, Recording | None] = {}
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -30,14 +34,27 @@ class Graphed:
         with self._lock:
             shapes = tuple(tuple(x.shape) for x in inputs)
             if shapes not in self._recorded:
-                self._recorded[shapes] = self._record(inputs)
-            graph, kept, result = self._recorded[shapes]
+                self._recorded[shapes] = self._recording(inputs)
+            recording = self._recorded[shapes]
+            if recording is None:
+                return self._function(*inputs)
+            graph, kept, result = recording
             for mine, given in zip(kept, inputs, strict=True):
                 mine.copy_(given)
             graph.replay()
             return _copied(result)
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Any]:
+    def _recording(self, inputs: tuple[Tensor, ...]) -> Recording | None:
+        try:
+            return self._record(inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            torch.cuda.synchronize(inputs[0].device)
+            warnings.warn(f"no CUDA graph, so the network runs slower: {error}", RuntimeWarning, stacklevel=3)
+            return None
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> Recording:
         kept = tuple(x.clone() for x in inputs)
         # Libraries set themselves up at the first calls, which must not be recorded.
         aside = torch.cuda.Stream(inputs[0].device)

@@ -29,6 +29,8 @@ from farm.nets.packed import PackedConv, together
 from farm.nets.winograd import TILE, WinogradConv, Workspace, goes_by_winograd
 
 SLOPE: Final = 0.2
+LEAST_SCALE: Final = 1e-6
+"""Scales that are all smaller are as good as zero."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,16 @@ class _Styled:
         kept += [part for conv in (self.conv, self.winograd) if conv is not None for part in conv.tensors]
         return sum(tensor.numel() * tensor.element_size() for tensor in kept)
 
-    def norm(self, scale_BC: Tensor) -> Tensor:
-        """norm_BO that brings the convolution's output back to unit variance, times the activation's sqrt(2)."""
+    def norm(self, scale_BC: Tensor, most_B1: Tensor | float = 1.0) -> Tensor:
+        """norm_BO that brings the convolution's output back to unit variance, times the activation's sqrt(2).
+
+        most_B1: what scale_BC was divided by (`tamed`)."""
         energy_BO = F.linear(scale_BC.square(), self.energy_OC)
-        return torch.rsqrt(energy_BO + DEMODULATION_FLOOR) * math.sqrt(2)
+        return torch.rsqrt(energy_BO + DEMODULATION_FLOOR / most_B1**2) * math.sqrt(2)
 
     def __call__(self, x_BCHW: Tensor, scale_BC: Tensor) -> Tensor:
-        norm_BO = self.norm(scale_BC)
+        scale_BC, most_B1 = tamed(scale_BC, x_BCHW.dtype)
+        norm_BO = self.norm(scale_BC, most_B1)
         if self.winograd is not None:
             y = self._by_winograd(x_BCHW, scale_BC, norm_BO)
         else:
@@ -113,9 +118,13 @@ class _Rgb:
 
     def __call__(self, x_BCHW: Tensor, scale_BC: Tensor, below_B3hw: Tensor | None) -> Tensor:
         # Three channels: weights for each frame are next to nothing, and no scaled copy of x is made.
+        scale_BC, most_B1 = tamed(scale_BC, x_BCHW.dtype)
         weight_BC3 = (self.weight_3C * scale_BC[:, None]).transpose(1, 2).to(x_BCHW.dtype)
         pixels_BPC = x_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
-        rgb = (torch.bmm(pixels_BPC, weight_BC3).float() + self.bias_3).transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
+        rgb_BP3 = torch.bmm(pixels_BPC, weight_BC3).float()
+        if isinstance(most_B1, Tensor):
+            rgb_BP3 *= most_B1[:, None]
+        rgb = (rgb_BP3 + self.bias_3).transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
         if self.upsample is None or below_B3hw is None:
             return rgb
         return rgb + self.upsample(below_B3hw)
@@ -187,6 +196,15 @@ class Synthesis:
                 rgb_B3HW = rgbs[step](x, scales[len(layers) + step], rgb_B3HW)
         assert rgb_B3HW is not None
         return rgb_B3HW.tanh_()
+
+
+def tamed(scale_BC: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
+    """Scales that float16's sums cannot overflow with, none above 1, and what each frame's were divided by, 1 for other
+    types. Demodulation takes it out again (Karras et al. 2020, its float16 layers)."""
+    if dtype is not torch.float16:
+        return scale_BC, 1.0
+    most_B1 = scale_BC.abs().amax(dim=1, keepdim=True).clamp_min(LEAST_SCALE)
+    return scale_BC / most_B1, most_B1
 
 
 def _together(generator: Generator, device: torch.device) -> int | None:
