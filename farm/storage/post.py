@@ -43,10 +43,11 @@ def post(url: str, body: bytes, headers: Mapping[str, str], limits: InputLimits,
             connection = Connection(target, guard.resolve(target, limits), watch, quiet_s=timeout_s)
             try:
                 connection.request("POST", target.path, body, {"User-Agent": "dubfarm", **headers})
-                response = connection.getresponse()
-                status = response.status
-                retry_after = _seconds(response.headers.get("Retry-After"))
-                answer = _first(response)
+                # Its own to close: an answer that ends with the connection has taken the socket over.
+                with connection.getresponse() as response:
+                    status = response.status
+                    retry_after = _seconds(response.headers.get("Retry-After"))
+                    answer = _first(response)
             finally:
                 connection.close()
     except Rejected as refused:
