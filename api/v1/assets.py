@@ -72,7 +72,7 @@ def create_asset(
         if here is None:
             tenants.check_quotas(session, who.tenant_id, stored_bytes=asked.size_bytes or 1)
         elif media.rely(session, here.key):
-            asset = assets.complete(session, who.tenant_id, asset.id, here)
+            asset = assets.complete(session, who.tenant_id, asset.id, here, actor=who.actor)
         upload = _upload(farm, request, asset, asked) if asset.status is AssetStatus.PENDING else None
         body = AssetAnswer.of(asset, upload).json_dict()
         return Answer(201, body, {"Location": f"/v1/assets/{asset.id}"})
@@ -178,4 +178,4 @@ def complete_asset(farm: AFarm, who: Submitter, asset_id: AssetId, body: Complet
     if body is not None and body.sha256 not in (None, blob.sha256):
         raise errors.ApiProblem("asset_sha256_mismatch", f"the bytes that arrived have SHA-256 {blob.sha256}")
     with farm.transaction() as session:
-        return AssetAnswer.of(assets.complete(session, who.tenant_id, asset_id, blob))
+        return AssetAnswer.of(assets.complete(session, who.tenant_id, asset_id, blob, actor=who.actor))

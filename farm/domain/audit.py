@@ -14,6 +14,7 @@ from farm.domain.tenant import Actor
 class Action(StrEnum):
     KEY_CREATED = "key.created"
     KEY_REVOKED = "key.revoked"
+    BATCH_SUBMITTED = "batch.submitted"
     BATCH_CANCELED = "batch.canceled"
     BATCH_PAUSED = "batch.paused"
     BATCH_RESUMED = "batch.resumed"
@@ -24,6 +25,7 @@ class Action(StrEnum):
     JOB_PRIORITY = "job.priority_changed"
     BATCH_DELETED = "batch.deleted"
     JOB_DELETED = "job.deleted"
+    ASSET_COMPLETED = "asset.completed"
     ASSET_DELETED = "asset.deleted"
     VERSION_REGISTERED = "version.registered"
     ALIAS_PROMOTED = "alias.promoted"

@@ -61,7 +61,7 @@ def take_in(store: BlobStore, asset_id: str, max_bytes: int, reserve: Callable[[
     return Blob(key, blob.size_bytes, blob.sha256)
 
 
-def complete(session: Session, tenant_id: str, asset_id: str, blob: Blob) -> Asset:
+def complete(session: Session, tenant_id: str, asset_id: str, blob: Blob, *, actor: Actor = FARM) -> Asset:
     """Mark the asset ready. Repeatable with the same bytes; Rejected("asset_already_complete") with others,
     Rejected("not_found", "asset_expired", "asset_bytes_missing", "quota_exceeded").
 
@@ -79,6 +79,8 @@ def complete(session: Session, tenant_id: str, asset_id: str, blob: Blob) -> Ass
     if assets.blob_of(session, tenant_id, blob.sha256) is None:
         tenants.check_quotas(session, tenant_id, stored_bytes=blob.size_bytes)
     assets.set_ready(session, asset_id, blob)
+    detail = {"size_bytes": blob.size_bytes, "sha256": blob.sha256}
+    audit.record(session, actor, Action.ASSET_COMPLETED, asset_id, detail, tenant_id=tenant_id)
     return _get(session, tenant_id, asset_id)
 
 

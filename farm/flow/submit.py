@@ -10,6 +10,7 @@ from farm.db import assets as asset_rows
 from farm.db import batches, jobs, leases, ledger, shares
 from farm.db.session import Session
 from farm.domain.asset import AssetStatus
+from farm.domain.audit import Action
 from farm.domain.batch import BatchSpec
 from farm.domain.chunk import ChunkStatus, Work
 from farm.domain.document import to_document
@@ -23,7 +24,7 @@ from farm.domain.tenant import FARM, Actor
 from farm.domain.version import Version
 from farm.domain.views import BatchView
 from farm.errors import Problem, Rejected
-from farm.flow import tenants, versions
+from farm.flow import audit, tenants, versions
 from farm.storage import fetch
 
 
@@ -168,5 +169,6 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
             use_rows.append({"media": asset_id, "job_id": job_id})
     jobs.add(session, job_rows, chunk_rows, use_rows)
     shares.wake(session, tenant_id, [queue])
+    audit.record(session, actor, Action.BATCH_SUBMITTED, batch_id, {"jobs": len(spec.items)}, tenant_id=tenant_id)
     ledger.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
     return batch_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,8 @@ def deputy(client: Client, api: Api) -> Iterator[tuple[Client, str]]:
 
 def test_every_change_is_written_with_the_key_that_made_it(client: Client, deputy: tuple[Client, str], hands: Hands):
     other, key_id = deputy
-    batch = client.submit(items(2))
+    asset = other.upload(Path(__file__))
+    batch = other.submit(items(2))
     (job, second) = client.jobs(batch.id)
     other.set_batch_priority(batch.id, 60)
     other.set_job_priority(job.id, 70)
@@ -46,7 +48,10 @@ def test_every_change_is_written_with_the_key_that_made_it(client: Client, deput
     new = other.create_key("ci", ["read"])
     other.revoke_key(new.key.prefix)
     found = [(e.action, e.subject, dict(e.detail)) for e in client.audit() if e.actor.key_id == key_id]
+    data = Path(__file__).read_bytes()
     assert found[::-1] == [
+        ("asset.completed", asset.id, {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}),
+        ("batch.submitted", batch.id, {"jobs": 2}),
         ("batch.priority_changed", batch.id, {"priority": 60}),
         ("job.priority_changed", job.id, {"priority": 70}),
         ("batch.paused", batch.id, {"jobs": 2}),
@@ -77,7 +82,7 @@ def test_filters_and_pages(client: Client, http: httpx.Client):
         client.set_batch_priority(batch.id, priority)
     client.pause_batch(batch.id)
     found = list(client.audit(subject=batch.id))
-    assert [e.action for e in found] == ["batch.paused", *["batch.priority_changed"] * 5]
+    assert [e.action for e in found] == ["batch.paused", *["batch.priority_changed"] * 5, "batch.submitted"]
     assert [e.id for e in client.audit(action="batch.paused", subject=batch.id)] == [found[0].id]
     assert [e.id for e in client.audit(action="batch", subject=batch.id)] == [e.id for e in found]
     assert list(client.audit(action="bat", subject=batch.id)) == []
@@ -93,6 +98,7 @@ def test_filters_and_pages(client: Client, http: httpx.Client):
         pages.append([e["id"] for e in page["data"]])
         cursor = page["next_cursor"]
     assert pages == [[e.id for e in found[:4]], [e.id for e in found[4:]]]
+    assert len(pages[1]) == 3
     for wrong in ("x", "WyJhdWRpdCIsICJhIl0", "WyJhdWRpdCIsIDk5OTk5OTk5OTk5OTk5OTk5OTk5OTldCg"):
         answer = http.get("/v1/audit", params={"cursor": wrong})
         assert (answer.status_code, answer.json()["code"]) == (422, "cursor_invalid"), wrong
@@ -124,7 +130,7 @@ def test_the_command_shows_it(api: Api, key: str, client: Client, capsys: pytest
     client.pause_batch(batch.id)
     where = ["--server", api.url, "--key", key]
     assert run(["audit", "--subject", batch.id, "--json", *where]) == 0
-    (entry,) = json.loads(capsys.readouterr().out.splitlines()[-1])  # the server logs to the same place
+    entry, _submitted = json.loads(capsys.readouterr().out.splitlines()[-1])  # the server logs to the same place
     assert (entry["action"], entry["subject"], entry["actor"]["name"]) == ("batch.paused", batch.id, "test")
     assert run(["audit", "--action", "batch", "--since", "2020-01-01", "--limit", "1", *where]) == 0
     assert batch.id in capsys.readouterr().out
@@ -162,11 +168,9 @@ def test_the_farms_own_entries_need_an_owner(api: Api):
 
 
 SILENT = {
-    "submit_batch": "a batch is its own record",
-    "create_asset": "an asset is its own record",
-    "put_bytes": "an asset is its own record",
+    "create_asset": "nothing is there before its bytes are complete",
+    "put_bytes": "nothing is there before its bytes are complete",
     "ping_endpoint": "its delivery is its record",
-    "complete_asset": "an asset is its own record",
 }
 """Changing routes that write no entry, and why."""
 
@@ -179,6 +183,7 @@ def test_every_changing_route_is_audited_or_says_why_not():
         "create_key", "revoke_key", "create_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret",
         "replay_delivery", "replay_since", "create_tenant", "set_tenant", "create_tenant_key", "delete_job",
         "delete_asset", "delete_batch",
+        "submit_batch", "complete_asset",
     }  # fmt: skip
     assert changing == audited | SILENT.keys()
 
