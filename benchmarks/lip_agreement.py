@@ -28,6 +28,7 @@ from benchmarks.report import Table, machine, note, show
 from farm.domain.job import FaceSetting
 from farm.face import points as layout
 from farm.face import speaking
+from farm.face.align import FACE
 from farm.face.landmarks import see
 from farm.face.nets import FaceNets
 from farm.face.pictures import TensorPictures
@@ -40,7 +41,6 @@ from trainer.puppets.clip import act
 from trainer.puppets.framing import picture_from_crop
 from trainer.puppets.render import render
 from trainer.puppets.sentences import speak
-from workers.scoring import FACE
 
 SHIPPED: Final = Path(bundle.__file__).parent / "shipped" / "pdfgc-puppets-64"
 FPS: Final = 25
@@ -68,7 +68,7 @@ def puppets(count: int, nets: FaceNets) -> dict[str, list[Clip]]:
         clip = act(speak(dice, 16, held_out=True), 9_000_000 + number, FPS)
         frames = len(clip.parameters_TP)
         place = picture_from_crop(clip.parameters_TP, np.zeros(frames, np.int32), torch.zeros(frames, 4))
-        time_s = np.arange(frames) / FPS
+        time_s = np.arange(frames, dtype=np.float64) / FPS
         true = render(clip.parameters_TP, SIDE, 16, place)
         made = generated(model, true, clip.wave, time_s)
         for name, pictures in (("puppets, true", true), ("puppets, generated", made)):
@@ -126,7 +126,7 @@ def real(path: Path, nets: FaceNets, folder: Path) -> Clip:
     wav = folder / f"{path.stem}.wav"
     audio.speech(path, wav)
     wave = audio.read(wav, 0, audio.length(wav))
-    time_s = scan.index.pts * float(scan.index.time_base)
+    time_s = scan.index.pts.astype(np.float64) * float(scan.index.time_base)
     track = tracker.finish(lambda: Sound(wav, mel.rms(wave), time_s))
     return Clip(speaking.mouth(track.points, track.anchors)[track.found], time_s[track.found], wave)
 

@@ -18,12 +18,14 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from farm.domain.factor import Factor
 from farm.domain.job import Kind, Phase
 from farm.domain.order import Progress
 from farm.domain.span import Span
 from farm.face.composite import paste
+from farm.face.jaw import jaw
 from farm.face.nets import FaceNets
 from farm.face.planes import PlanesBatch, to_device, to_frames
 from farm.media import decode
@@ -31,8 +33,8 @@ from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
 from farm.media.mux import Given, check_segment
 from farm.media.thumbnail import jpeg
-from farm.nets.ready import Ready
-from farm.nets.slots import out_of_slots
+from farm.nets.ready import Ready, one_by_one
+from farm.nets.slots import out_of_slots, run_in_slots
 from workers import factors, square
 from workers.coding import Appearance, Coder
 from workers.factors import SOURCE
@@ -94,8 +96,8 @@ def render(
 ) -> Rendered:
     """Write the segment of work.span to work.dest, and see that it is fit to be shown (else OutputCheckFailed).
 
-    nets: for the scores. decoder: the GPU's, where it is to be used. shelf: where the chunk before may have left its
-    videos open.
+    nets: for masks and scores. decoder: the GPU's, where it is to be used. shelf: where the chunk before may have left
+    its videos open.
     """
     chunk = _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder, shelf or Shelf())
     line = Line(chunk.stages())
@@ -146,6 +148,7 @@ class _Chunk:
     ) -> None:
         self._work, self._plan, self._bundle, self._who, self._report = work, plan, bundle, who, report
         self._batch, self._decoder, self._shelf = batch_frames, decoder, shelf
+        self._nets = nets
         self._pastes = work.spec.kind is Kind.DUB
         self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
         clocks = [factors.Clock(v.index.pts.tolist(), v.index.end_pts, v.index.time_base) for v in plan.videos]
@@ -259,6 +262,7 @@ class _Chunk:
                 elif self._pastes:
                     planes = to_device(batch.frames, source.picture, self._bundle.device)
                     at = list(batch.source)
+                    lower = self._jaw(batch.outputs, image)
                     planes = paste(
                         planes,
                         image,
@@ -266,9 +270,11 @@ class _Chunk:
                         np.asarray(source.points[at]),
                         np.asarray(batch.has_face, bool),
                         range(batch.outputs.start, batch.outputs.stop),
+                        jaw_BJ2=lower,
+                        share_B=np.asarray(source.share[at]),
                     )
                     made = to_frames(planes, batch.frames)
-                    self.scorer.composed(batch.outputs, batch.source, batch.frames, made)
+                    self.scorer.composed(batch.outputs, batch.source, batch.frames, made, lower)
                     yield replace(batch, frames=made, generated_N3SS=None)
                 else:
                     planes = square.planes(image)
@@ -276,6 +282,16 @@ class _Chunk:
                     made = _frames(planes, batch.outputs, pts)
                     self.scorer.composed(batch.outputs, batch.source, (), made)
                     yield replace(batch, frames=made, generated_N3SS=None)
+
+    def _jaw(self, outputs: Span, image_N3SS: torch.Tensor) -> NDArray[np.float32]:
+        nets = self._nets()
+
+        def look(image_B3SS: torch.Tensor) -> tuple[torch.Tensor]:
+            return (jaw(nets, image_B3SS),)
+
+        look_at = one_by_one(look) if self._plan.deterministic else look
+        (found,) = run_in_slots(look_at, range(outputs.start, outputs.stop), image_N3SS, self._batch)
+        return found.cpu().numpy()
 
     def encode(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
         work = self._work

@@ -26,11 +26,13 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, eq=False)
 class PlannedVideo:
-    """One video of a job and the face followed through it. run: -1 without the face. best_frame: the appearance."""
+    """One video of a job and the face followed through it. run: -1 without the face. share: how much of a generated
+    face is shown (farm.face.runs). best_frame: the appearance."""
 
     picture: PictureFormat
     index: FrameIndex
     run: NDArray[np.int32]  # T
+    share: NDArray[np.float32]  # T
     points: NDArray[np.float32]  # T K 2, frame pixels
     crop_from_frame: NDArray[np.float64]  # T 2 3
     best_frame: int
@@ -108,15 +110,20 @@ def video_meta(planned: PlannedVideo) -> dict[str, Any]:
 
 def video_arrays(planned: PlannedVideo, prefix: str) -> dict[str, NDArray]:
     arrays = planned.index.arrays(f"{prefix}index.")
-    return arrays | {f"{prefix}{name}": getattr(planned, name) for name in ("run", "points", "crop_from_frame")}
+    return arrays | {
+        f"{prefix}{name}": getattr(planned, name) for name in ("run", "share", "points", "crop_from_frame")
+    }
 
 
 def video(meta: Mapping[str, Any], arrays: Mapping[str, NDArray], prefix: str) -> PlannedVideo:
     """The inverse of the two above."""
+    run, share = arrays[f"{prefix}run"], arrays.get(f"{prefix}share")
     return PlannedVideo(
         PictureFormat(**meta["picture"]),
         FrameIndex.from_arrays(arrays, f"{prefix}index."),
-        arrays[f"{prefix}run"],
+        run,
+        # Plans of farms that did not fade have none.
+        (run >= 0).astype(np.float32) if share is None else share,
         arrays[f"{prefix}points"],
         arrays[f"{prefix}crop_from_frame"],
         meta["best_frame"],

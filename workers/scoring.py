@@ -27,6 +27,7 @@ from farm.domain.quality import OnBreach, flags
 from farm.domain.span import Span
 from farm.face import composite, likeness, speaking
 from farm.face import points as layout
+from farm.face.align import FACE
 from farm.face.landmarks import Landmarks, see
 from farm.face.nets import FaceNets
 from farm.face.pictures import FramePictures
@@ -45,8 +46,6 @@ LOOK_S: Final = 2.4
 SPACING_S: Final = 15.0
 COMPARED: Final = 12  # of the frames looked at, one in so many is compared with the source
 PRESENT: Final = 0.5
-FACE: Final = (112.5, 99.5, 253.0)
-"""Centre and side of the mesh network's square about a face, in crop pixels."""
 _FIRM: Final = (33, 133, 362, 263, 168, 6, 4, 98, 327)  # mesh points: eye corners and nose, which speech moves little
 _BLANK: Final = 0.004  # deviation of a generated picture in [-1, 1] that shows nothing at all
 _SAME_CODES: Final = 1e-3
@@ -96,8 +95,15 @@ class Scorer:
             self._last = (k, style, image)
             self._generated += 1
 
-    def composed(self, outputs: Span, source: Sequence[int], before: Sequence[Frame], after: Sequence[Frame]) -> None:
-        """before: the source's frames, () for a still; after: those that will be encoded."""
+    def composed(
+        self,
+        outputs: Span,
+        source: Sequence[int],
+        before: Sequence[Frame],
+        after: Sequence[Frame],
+        jaw_NJ2: NDArray[np.float32] | None = None,
+    ) -> None:
+        """before: the source's frames, () for a still; after: those that will be encoded; jaw: as they were pasted."""
         first = self._work.span.start
         for old, new in zip(before, after, strict=False):
             self._black += is_black(self._glance(new), self._picture.full_range) and not is_black(
@@ -123,7 +129,9 @@ class Scorer:
             for i in compared:
                 if seen.score[i] >= PRESENT:
                     self._identity.append(max(0.0, 1 - likeness.distance(a[i], b[i])))
-                self._border.append(self._border_of(before[rows[i]], after[rows[i]], at[i]))
+                self._border.append(
+                    self._border_of(before[n := rows[i]], after[n], at[i], None if jaw_NJ2 is None else jaw_NJ2[[n]])
+                )
 
     def scores(self) -> dict[str, float]:
         """OutputCheckFailed where the chunk is black or frozen."""
@@ -166,10 +174,10 @@ class Scorer:
         points, score, crops = see(nets, pictures, range(len(frames)), squares, iris=False)
         return Landmarks(points.cpu().numpy(), score.cpu().numpy(), crops)
 
-    def _border_of(self, before: Frame, after: Frame, index: int) -> float:
+    def _border_of(self, before: Frame, after: Frame, index: int, jaw_1J2: NDArray[np.float32] | None) -> float:
         video, device = self._plan.videos[SOURCE], self._nets().device
         place, points = np.asarray(video.crop_from_frame[[index]]), np.asarray(video.points[[index]])
-        mask = composite.mask(self._picture, place, points, np.ones(1, bool), device)
+        mask = composite.mask(self._picture, place, points, np.ones(1, bool), device, jaw_1J2)
         old, new = (to_device([frame], self._picture, device) for frame in (before, after))
         return float(border_error(old, new, mask.luma_BHW)[0])
 

@@ -18,7 +18,7 @@ from farm.domain.job import FaceChoice, FaceSetting, Kind, Phase
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.domain.order import Progress
 from farm.errors import Rejected
-from farm.face import likeness
+from farm.face import likeness, runs
 from farm.face.align import crop_from_frame, steady_points
 from farm.face.nets import FaceNets
 from farm.face.speaker import Sound
@@ -233,7 +233,8 @@ def _planned(
     rate = float(index.frame_rate)
     transforms = crop_from_frame(track.anchors, track.run, rate)
     points = steady_points(track.points, track.run, transforms, rate)
-    return plan_file.PlannedVideo(picture, index, track.run, points, transforms, track.best_frame)
+    share = runs.share(track.run, track.shot, rate)
+    return plan_file.PlannedVideo(picture, index, track.run, share, points, transforms, track.best_frame)
 
 
 def _check_voice(facts: AudioFacts) -> None:

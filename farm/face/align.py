@@ -21,6 +21,8 @@ SIDE = 224
 _TEMPLATE = np.array([[87.0, 59.0], [137.0, 59.0], [112.0, 120.0]])
 ANCHORS = (_TEMPLATE - np.array([16.0, 0.0]) + 0.5) * (SIDE / 192) - 0.5
 """Where the three anchors of a face are brought to, crop pixels."""
+FACE = (112.5, 99.5, 253.0)
+"""Centre and side of the mesh network's square about a face, crop pixels."""
 _BLOCK = 4096  # frames steadied at a time
 
 

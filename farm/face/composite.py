@@ -38,19 +38,29 @@ def paste(
     points_BK2: NDArray[np.float32],
     has_face_B: NDArray[np.bool_],
     numbers: Sequence[int] | None = None,
+    *,
+    jaw_BJ2: NDArray[np.float32] | None = None,
+    share_B: NDArray[np.float32] | None = None,
 ) -> PlanesBatch:
     """Frames with the generated squares (R'G'B' in [-1, 1]) laid over the face.
 
     numbers: of the frames in the job, each with a grain of its own; None: no grain is laid on. Samples where the mask
-    is 0, and whole frames without a face, keep their very integers. points: farm.face.points, frame pixels. Each
-    frame's result is the same to the last bit whatever else is in the batch.
+    is 0, and whole frames without a face, keep their very integers. points: farm.face.points, frame pixels. jaw: of
+    the generated faces (farm.face.jaw), which the mask then holds whole. share: of the generated face in each frame,
+    1 where None. Each frame's result is the same to the last bit whatever else is in the batch.
     """
     faces = np.flatnonzero(has_face_B).tolist()
     y, u, v = planes.y_BHW.clone(), planes.u_Bhw.clone(), planes.v_Bhw.clone()
     out = PlanesBatch(y, u, v, planes.picture)
     if not faces:
         return out
-    region = shapes(crop_from_frame_B23[faces], points_BK2[faces], planes.device)
+    region = shapes(
+        crop_from_frame_B23[faces],
+        points_BK2[faces],
+        planes.device,
+        None if jaw_BJ2 is None else jaw_BJ2[faces],
+        None if share_B is None else share_B[faces],
+    )
     matched = _matched(_take(planes, faces), generated_B3SS[faces].float() * 0.5 + 0.5, region)
     patch = _patch(matched, region.crop_from_frame_B23, planes.picture)
     grains = (
@@ -68,12 +78,14 @@ def mask(
     points_BK2: NDArray[np.float32],
     has_face_B: NDArray[np.bool_],
     device: torch.device | None = None,
+    jaw_BJ2: NDArray[np.float32] | None = None,
+    share_B: NDArray[np.float32] | None = None,
 ) -> MaskBatch:
     """The very masks that `paste` uses, over whole frames."""
     device = device or torch.device("cpu")
     luma = torch.zeros(len(has_face_B), picture.height, picture.width, device=device)
     chroma = torch.zeros(len(has_face_B), *chroma_shape(picture), device=device)
-    region = shapes(crop_from_frame_B23, points_BK2, device)
+    region = shapes(crop_from_frame_B23, points_BK2, device, jaw_BJ2, share_B)
     for i in np.flatnonzero(has_face_B).tolist():
         part = window(region, i, picture)
         if part is not None:

@@ -1,10 +1,11 @@
 """How much of each sample is replaced: a soft region of the face, built in crop coordinates.
 
 The region is the convex hull of the face oval, drawn in a little at the sides and let out below the chin, where a
-jaw that opens further than the source's needs room. It never reaches the edge of the crop square. Its border falls off
-smoothly over a width in crop pixels, and so grows and shrinks with the face. Eyes, brows, nose, lips and chin lie
-wholly inside of the falloff, for a brow that is half the old one and half the new one is seen as two: where they come
-close to the oval or to the edge of the square, as on a turned head, the falloff is narrower, and the region larger.
+jaw that opens further than the source's needs room; where it opens further than that, the region follows it. It never
+reaches the edge of the crop square. Its border falls off smoothly over a width in crop pixels, and so grows and shrinks
+with the face. Eyes, brows, nose, lips and chin lie wholly inside of the falloff, for a brow that is half the old one
+and half the new one is seen as two: where they come close to the oval or to the edge of the square, as on a turned
+head, the falloff is narrower, and the region larger.
 
 The hull is written as half planes: field(p) = max over directions n of (n . p - reach(n)) / width(n), in falloffs,
 negative inside. This needs no order of points, holds for any head turn, and moves as smoothly as the points do.
@@ -28,6 +29,7 @@ FEATHER, NARROW = 20.0, 10.0
 """Width of the falloff, crop pixels: the usual, and the least."""
 _ROOM = 4.0  # between a feature's points and the falloff: brows and lips are wider than their points say
 _SIDES, _TOP, _CHIN = 1.0, -1.0, 24.0  # how far the mask's outer edge lies beyond the oval, crop pixels
+_OPENS = 32.0  # by how much a jaw may at most lie below the source's: points of what is no face are not followed
 _MARGIN = 3.0  # outermost crop pixels that are never used
 _DIRECTIONS = 32
 _GRID = 112  # the field is computed on this grid and interpolated: it is nearly linear
@@ -72,30 +74,47 @@ class Window:
 @dataclass(frozen=True)
 class Shapes:
     """The regions of B faces. reach: where the mask becomes 0 along each of N directions, crop pixels; width: of the
-    falloff there. The last four directions are the sides of the square."""
+    falloff there. The last four directions are the sides of the square. share: what the mask is inside."""
 
     crop_from_frame_B23: NDArray[np.float64]
     reach_BN: NDArray[np.float64]
     width_BN: NDArray[np.float64]
     field_BGG: torch.Tensor
+    share_B: NDArray[np.float32]
 
     def take(self, frames: list[int]) -> Shapes:
         return Shapes(
-            self.crop_from_frame_B23[frames], self.reach_BN[frames], self.width_BN[frames], self.field_BGG[frames]
+            self.crop_from_frame_B23[frames],
+            self.reach_BN[frames],
+            self.width_BN[frames],
+            self.field_BGG[frames],
+            self.share_B[frames],
         )
 
 
-def shapes(crop_from_frame_B23: NDArray[np.float64], points_BK2: NDArray[np.floating], device: torch.device) -> Shapes:
+def shapes(
+    crop_from_frame_B23: NDArray[np.float64],
+    points_BK2: NDArray[np.floating],
+    device: torch.device,
+    jaw_BJ2: NDArray[np.float32] | None = None,
+    share_B: NDArray[np.float32] | None = None,
+) -> Shapes:
+    """points: the source's, frame pixels. jaw: the generated face's (farm.face.jaw), crop pixels, not a number where it
+    is not known. share: 1 where None."""
     in_crop = apply(crop_from_frame_B23, points_BK2.astype(np.float64))
     directions = _directions()
     down = directions[:, 1]
     let_out = _SIDES + (_CHIN - _SIDES) * np.maximum(0, down) ** 2 + (_TOP - _SIDES) * np.maximum(0, -down) ** 2
     oval, features = ((in_crop[:, list(group)] @ directions.T).max(1) for group in (FACE_OVAL, FEATURES))
+    if jaw_BJ2 is not None:
+        jaw = np.minimum(np.nan_to_num(jaw_BJ2 @ directions.T, nan=-np.inf).max(1), oval + _OPENS)
+        features = np.where(down > 0.5, np.maximum(features, jaw), features)
     whole = features + _ROOM
     reach = np.maximum(oval + let_out, whole + NARROW)
     reach[:, _DIRECTIONS:] = directions[_DIRECTIONS:].sum(1) * (SIDE - 1) / 2 + SIDE / 2 - _MARGIN
     width = np.clip(reach - whole, NARROW, FEATHER)
-    return Shapes(crop_from_frame_B23, reach, width, field(reach, width, _GRID, device))
+    share_B = np.ones(len(reach), np.float32) if share_B is None else share_B
+    return Shapes(crop_from_frame_B23, reach, width, field(reach, width, _GRID, device), share_B)
 
 
 def field(
@@ -147,6 +166,8 @@ def masks(shapes: Shapes, around: torch.Tensor, picture: PictureFormat) -> tuple
     """Luma and chroma masks of a window: (B, h, w) each. A chroma sample has the mean of the luma around its site:
     one that is sited left reaches to the column before the window."""
     wide = falloff(linear(shapes.field_BGG[:, None], around)[:, 0])
+    if (shapes.share_B != 1).any():
+        wide.mul_(torch.from_numpy(shapes.share_B).to(wide.device)[:, None, None])
     luma = chroma = wide[:, :, 1:]
     if picture.chroma_x:
         chroma = wide[:, :, 1:-1:2] * 0.5 + (wide[:, :, 0:-1:2] + wide[:, :, 2::2]) * 0.25

@@ -41,6 +41,7 @@ FACE_OVAL, LIPS_OUTER, LIPS_INNER, EYE_LEFT, EYE_RIGHT, BROW_LEFT, BROW_RIGHT, N
 )
 """Closed outlines, in order around: FACE_OVAL (from the top, clockwise as seen), LIPS_*, EYE_*, BROW_*."""
 CHIN = FACE_OVAL[17:20]
+JAW = FACE_OVAL[15:22]
 FEATURES = (*EYE_LEFT, *EYE_RIGHT, *BROW_LEFT, *BROW_RIGHT, *NOSE, *LIPS_OUTER, *CHIN)
 """What must never be seen half old and half new."""
 

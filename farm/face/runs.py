@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 ENTER, LEAVE = 0.6, 0.35
 GAP = 3
 SHORT = 3
+FADE_S = 0.12
+"""How long a face that is lost, or found, inside a shot takes to go over into the source's own."""
 
 
 def turned(yaw_deg: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,6 +54,25 @@ def runs(found_T: NDArray[np.bool_], shot_T: NDArray[np.int32]) -> NDArray[np.in
                 run[start + first : start + end] = number
                 number += 1
     return run
+
+
+def share(run_T: NDArray[np.int32], shot_T: NDArray[np.int32], frames_per_s: float) -> NDArray[np.float32]:
+    """How much of the generated face is shown: 0 without it, 1 with it, in even steps where a run begins or ends.
+
+    Not where a shot does, nor the video: there the picture changes anyhow.
+    """
+    steps = max(1, round(FADE_S * frames_per_s))
+    out = (run_T >= 0).astype(np.float32)
+    whole = stretches(shot_T)
+    starts, stops = {start for start, _ in whole}, {stop for _, stop in whole}
+    for start, stop in stretches(run_T):
+        if run_T[start] >= 0:
+            rise = np.arange(1, stop - start + 1, dtype=np.float32) / np.float32(steps + 1)
+            if start not in starts:
+                out[start:stop] = np.minimum(out[start:stop], rise)
+            if stop not in stops:
+                out[start:stop] = np.minimum(out[start:stop], rise[::-1])
+    return out
 
 
 def filled(values_TX: NDArray[np.float32], known_T: NDArray[np.bool_], run_T: NDArray[np.int32]) -> None:

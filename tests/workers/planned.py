@@ -15,7 +15,7 @@ from farm.domain.factor import Factors, FactorSegment, Media
 from farm.domain.job import JobSpec, Kind, SyncMode
 from farm.domain.media import MediaFacts
 from farm.domain.span import Span
-from farm.face import points
+from farm.face import points, runs
 from farm.media import audio, decode, mel
 from farm.media.index import FrameIndex
 from tests import media_files
@@ -82,7 +82,8 @@ def _drawn(picture: Any, index: FrameIndex, frames: int, loses_face: bool) -> Pl
     crop[:, :, 2] = 112 - (crop[:, :, :2] @ np.stack([x, y], 1)[:, :, None])[:, :, 0]
     drawn = np.stack([drawn_points((float(a), float(b)), size) for a, b in zip(x, y, strict=True)])
     drawn[run < 0] = 0
-    return PlannedVideo(picture, index, run, drawn, crop, best_frame=min(3, frames - 1))
+    share = runs.share(run, np.zeros(frames, np.int32), float(index.frame_rate))
+    return PlannedVideo(picture, index, run, share, drawn, crop, best_frame=min(3, frames - 1))
 
 
 @dataclass(frozen=True)

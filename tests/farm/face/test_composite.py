@@ -311,3 +311,46 @@ def test_a_background_that_differs_is_not_led_into_the_face() -> None:
     assert float(trust[..., 10:46, 10].min()) > 0.9
     inside = composite._spread(step, border * trust)[..., 12:44, 12:40]
     assert float((inside - 0.06).abs().max()) < 0.03
+
+
+def test_a_share_of_the_face_lies_between_none_and_all() -> None:
+    picture = FORMATS[0]
+    planes, transforms, kept, has = scene(picture, 3)
+    generated = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    whole = composite.paste(planes, generated, transforms, kept, has)
+    out = composite.paste(planes, generated, transforms, kept, has, share_B=np.array([0, 0.5, 1], np.float32))
+    for all_of_it, part in zip(changes(planes, whole), changes(planes, out), strict=True):
+        assert not part[0].any()
+        assert torch.equal(part[2], all_of_it[2])
+        assert float((part[1] - all_of_it[1] / 2).abs().max()) <= 1
+        assert part[1].any()
+    alone = composite.paste(
+        take(planes, [1]), generated[1:2], transforms[1:2], kept[1:2], has[1:2], share_B=np.array([0.5], np.float32)
+    )
+    assert torch.equal(alone.y_BHW[0], out.y_BHW[1])
+
+
+def test_the_mask_holds_a_jaw_that_opens_further_than_the_source_s() -> None:
+    picture = PictureFormat(300, 300, 8, 0, 0, "bt709", False)
+    transform = square((150, 150), 224)[None]
+    kept = face_points(transform[0])[None]
+    chin_y = float(kept[0, list(points.CHIN), 1].max())
+
+    def reached(jaw: NDArray[np.float32] | None) -> tuple[int, int]:
+        """Last row that is replaced whole, last row that is touched."""
+        column = composite.mask(picture, transform, kept, np.ones(1, bool), jaw_BJ2=jaw).luma_BHW[0, :, 150]
+        return int(torch.nonzero(column > 0.999).max()), int(torch.nonzero(column > 0).max())
+
+    def lower(by: float) -> NDArray[np.float32]:
+        in_crop = kept[:, list(points.JAW)] - 150 + 111.5
+        return (in_crop + np.array([0, by])).astype(np.float32)
+
+    usual = reached(None)
+    assert reached(np.full((1, 7, 2), np.nan, np.float32)) == usual
+    assert reached(lower(-15)) == usual  # the source's own chin is never left to be seen beside a closed mouth's
+    assert reached(lower(8))[1] == usual[1]
+    assert reached(lower(8))[0] >= chin_y + 8
+    assert usual[0] < chin_y + 20
+    assert reached(lower(20))[0] >= chin_y + 20
+    assert reached(lower(20))[1] < 150 + 112
+    assert reached(lower(1000)) == reached(lower(40))  # whatever the network says

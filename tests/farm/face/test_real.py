@@ -8,12 +8,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from farm.domain.job import FaceChoice, FaceSetting
 from farm.errors import Rejected
-from farm.face import likeness
+from farm.face import likeness, speaking
 from farm.face.nets import FaceNets
+from farm.face.speaker import Sound
 from farm.face.track import Track, Tracker
+from farm.media import audio, decode, mel
 from farm.media.frame import Frame, PictureFormat, Plane
 from tests import material
 
@@ -104,6 +107,43 @@ def test_a_man_is_known_again_by_his_picture(nets: FaceNets) -> None:
     assert follow(nets, material.none_then_face(), None, choice, reference).found.sum() == 72
     with pytest.raises(Rejected, match="reference_not_matched"):
         follow(nets, material.turning_man(), 24, choice, reference)
+
+
+@pytest.fixture(scope="module")
+def statement_sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float32], Sound]:
+    """The wave of the only filmed speech, and what a tracker is told of it."""
+    wav = tmp_path_factory.mktemp("statement") / "sound.wav"
+    audio.speech(material.statement(), wav)
+    wave = audio.read(wav, 0, audio.length(wav))
+    scan = decode.scan(material.statement()).index_only()
+    return wave, Sound(wav, mel.rms(wave), scan.pts.astype(np.float64) * float(scan.time_base))
+
+
+def test_who_speaks_is_taken_of_two_men_and_his_lips_tell_the_right_sound(
+    nets: FaceNets, statement_sound: tuple[NDArray[np.float32], Sound]
+) -> None:
+    wave, sound = statement_sound
+    tracker: Tracker | None = None
+    for frame, picture_format in frames(material.statement()):
+        tracker = tracker or Tracker(nets, picture_format, FaceSetting())
+        tracker.add([frame])
+    assert tracker
+    track = tracker.finish(lambda: sound)
+    assert track.faces_seen == 2
+    assert track.found.all()
+    assert (track.points[:, :, 0].mean(1) > 160).all()  # the man on the right is at the microphone
+
+    mouth, step = speaking.mouth(track.points, track.anchors), 12
+
+    def agreement(start: int, shift_s: float) -> float:
+        window = slice(start, start + 4 * step)
+        heard = speaking.expected(wave, 0, sound.rms, sound.time_s_T[window] + shift_s)
+        return speaking.agreement(mouth[window], heard, sound.time_s_T[window])
+
+    starts = range(0, len(mouth) - 4 * step + 1, step // 2)
+    right = np.array([agreement(start, 0.0) for start in starts])
+    wrong = np.array([agreement(start, shift_s) for start in starts for shift_s in (-0.2, 0.2)])
+    assert float((right[:, None] > wrong).mean()) > 0.9
 
 
 def _at(x: float, y: float) -> FaceSetting:

@@ -64,3 +64,21 @@ def test_a_face_turned_away_leaves_between_58_and_63_degrees() -> None:
     assert (score[[2, 5]] > runs.ENTER).all()
     assert (score[[3, 6]] < runs.LEAVE).all()
     assert score[4] == 0
+
+
+def shares(run: list[int], shot: list[int] | None = None, rate: float = 25.0) -> list[float]:
+    return runs.share(np.array(run, np.int32), np.array(shot or [0] * len(run), np.int32), rate).tolist()
+
+
+def test_a_face_that_is_lost_or_found_fades() -> None:
+    assert shares([-1, 0, 0, 0, 0, 0, 0, 0, -1]) == [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0]
+    assert shares([-1, 0, 0, 0, -1, 1, 1, 1]) == [0, 0.25, 0.5, 0.25, 0, 0.25, 0.5, 0.75]
+    slow, fast = shares([-1] + [0] * 9, rate=12), shares([-1] + [0] * 9, rate=60)
+    assert slow == [0, 0.5, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert fast == pytest.approx([k / 8 for k in range(9)] + [1])
+
+
+def test_a_face_does_not_fade_at_a_cut_nor_where_the_video_begins_or_ends() -> None:
+    assert shares([0, 0, 0, 0]) == [1, 1, 1, 1]
+    assert shares([0, 0, 1, 1, -1, -1], [0, 0, 1, 1, 2, 2]) == [1, 1, 1, 1, 0, 0]
+    assert shares([-1] * 3) == [0, 0, 0]
