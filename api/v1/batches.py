@@ -98,7 +98,7 @@ def _dry_run(farm: Farm, who: Principal, spec: BatchSpec) -> Response:
         found = submit.check(session, who.tenant_id, spec, farm.limits)
         if found:
             raise errors.invalid(found)
-        cost = estimate(session, spec)
+        cost = estimate(session, who.tenant_id, spec)
     eta = None if cost.finish_s is None else datetime.now(UTC) + timedelta(seconds=cost.finish_s)
     return answer_of(Answer(200, EstimateAnswer.of(cost, eta).json_dict()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from farm.db import assets as asset_rows
-from farm.db import batches, jobs, media
+from farm.db import batches, jobs, known, media
 from farm.db import versions as version_rows
 from farm.db import workers as worker_rows
 from farm.domain.asset import AssetStatus
@@ -17,13 +18,17 @@ from farm.domain.batch import BatchSpec
 from farm.domain.chunk import Work
 from farm.domain.factor import Drive, Driver, Factors, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, Kind, OutputSetting
+from farm.domain.media import MediaFacts
+from farm.domain.span import cut
+from farm.domain.speed import size_class
 from farm.domain.tenant import Actor, Scope
 from farm.errors import Rejected
-from farm.flow import assets, claim, estimate, keys, release, submit, versions, workers
+from farm.flow import assets, claim, estimate, keys, plan, release, submit, versions, workers
 from farm.flow.workers import WorkerFacts
 from farm.storage import keys as object_keys
 from farm.storage.blobs import BlobStore
-from tests.small_farm import LIMITS, Fleet, items
+from tests.api.hands import VIDEO
+from tests.small_farm import LIMITS, Fleet, blob, items, plan_record
 
 
 def test_every_problem_of_a_submission_is_told_at_once(fleet: Fleet) -> None:
@@ -239,7 +244,7 @@ def test_workers_queues_and_wakeups(fleet: Fleet) -> None:
     fleet.submit(20)
     with fleet.database.transaction() as session:
         assert release.release(session) == [release.Wakeup("render", 4)]
-        assert estimate.estimate(session, BatchSpec(items(3))).worker_s is None
+        assert estimate.estimate(session, fleet.tenant, BatchSpec(items(3))).worker_s is None
     lease = fleet.lease(Work.PLAN)
     with fleet.database.transaction() as session:
         assert release.release(session) == [release.Wakeup("render", 3)]
@@ -270,9 +275,43 @@ def test_estimate_goes_by_what_was_seen(fleet: Fleet) -> None:
     fleet.submit()
     fleet.work_off()
     with fleet.database.transaction() as session:
-        guess = estimate.estimate(session, BatchSpec(items(4)))
+        guess = estimate.estimate(session, fleet.tenant, BatchSpec(items(4)))
     assert (guess.jobs, guess.frames, guess.worker_s, guess.wait_s, guess.finish_s) == (4, 120, 12.0, 0.0, 12.0)
     assert "30 frames a job" in guess.basis
+
+
+def test_estimate_goes_by_earlier_jobs_of_the_same_assets(fleet: Fleet) -> None:
+    """A dub by its video's frames and the speed measured at its size, an animated picture by its voice, the rest by
+    the mean; another tenant's jobs say nothing."""
+    (item,) = items(1)
+    with fleet.database.transaction() as session:
+        source, voice = (assets.create(session, fleet.tenant).id for _ in range(2))
+        for asset_id, name in ((source, "source"), (voice, "voice")):
+            assets.complete(session, fleet.tenant, asset_id, blob(name))
+        item = replace(item, source=Media(asset_id=source), voice=Media(asset_id=voice))
+        animated = replace(item, custom_id="animated", kind=Kind.ANIMATE)
+        workers.register(session, WorkerFacts("w1", "host", "cpu", ["render"]))
+        workers.beat(session, "w1", frames_per_s=10.0)
+        submit.submit(session, fleet.tenant, BatchSpec((item, animated)), LIMITS)
+    record = replace(plan_record(40), source_facts=MediaFacts("mp4", 10, video=VIDEO.video))
+    for lease in [fleet.lease(Work.PLAN), fleet.lease(Work.PLAN)]:
+        with fleet.database.transaction() as session:
+            plan.record(session, lease, record, cut(40, 10))
+    fleet.work_off()
+    size = size_class(record.source_facts)
+    measured = json.dumps({fleet.version: {size: 5}})
+    fleet.run("UPDATE workers SET speeds = cast(:measured AS jsonb)", measured=measured)
+    other = replace(items(1)[0], custom_id="other")
+    with fleet.database.transaction() as session:
+        guess = estimate.estimate(session, fleet.tenant, BatchSpec((item, animated, other)))
+        assert (guess.frames, guess.worker_s) == (20 + 40 + 40, 20 / 5 + 40 / 10 + 40 / 10)
+        assert "2 of 3 jobs are known from earlier ones" in guess.basis
+        assert "40 frames a job, the mean" in guess.basis
+        assert "1 jobs by the speed measured" in guess.basis
+        sure = estimate.estimate(session, fleet.tenant, BatchSpec((item,)))
+        assert (sure.frames, sure.worker_s) == (20, 4.0)
+        assert known.leading(session, "ten_other", Kind.DUB, "source", [source]) == {}
+        assert known.leading(session, fleet.tenant, Kind.DUB, "source", [voice]) == {}
 
 
 def test_a_worker_foresees_the_next_job_once_nothing_waits_of_its_own(fleet: Fleet) -> None:
