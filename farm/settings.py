@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -121,7 +121,9 @@ class WorkerSettings(BaseSettings):
     """hardware: NVENC and NVDEC, for queues whose workers all have them: a job keeps the encoder of its plan."""
     cache_dir: Path = Path("/var/cache/dubfarm")
     cache_bytes: int = 50 * 2**30
-    batch_frames: int = 8
+    batch_frames: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Frames that go through the networks at once, of jobs that this worker plans. auto: tried out with the first
+    bundle that it loads; 8 until then, and where others are no faster."""
     chunk_s: float = Field(default=30.0, gt=0)
     """Aimed seconds of work a chunk; the planner divides by the measured speed."""
     chunk_frames: int | None = None

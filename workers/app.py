@@ -65,7 +65,15 @@ def render_worker(
 ) -> tuple[Celery, Worker]:
     """A worker with its engine started and its row written. Raises Failed when the device cannot be had."""
     engine = Engine(
-        studio(Setup(settings.device, settings.threads, codecs=settings.codecs, precision=settings.precision)),
+        studio(
+            Setup(
+                settings.device,
+                settings.threads,
+                codecs=settings.codecs,
+                precision=settings.precision,
+                finds_batch=settings.batch_frames == "auto",
+            )
+        ),
         Limits(stall_s=settings.stall_s, memory_bytes=memory_limit(settings)),
     )
     info = engine.start()
@@ -76,7 +84,7 @@ def render_worker(
         Inputs(settings.cache_dir, store, settings.cache_bytes),
         input_limits(inputs),
         farm.storage_endpoint_url,
-        settings.batch_frames,
+        None if settings.batch_frames == "auto" else settings.batch_frames,
         settings.chunk_s,
         settings.chunk_frames,
         settings.deadline_s,

@@ -80,7 +80,7 @@ def plan(
         planned.seconds,
     )
     frames_per_s = expected(order.speeds, planned.source_facts) or guessed
-    return record, spans(planned.frames_total, batch_frames, shop, frames_per_s)
+    return record, spans(planned.frames_total, planned.batch_frames, shop, frames_per_s)
 
 
 def spans(frames: int, batch_frames: int, shop: Workshop, frames_per_s: float) -> tuple[Span, ...]:

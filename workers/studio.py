@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from farm import log
 from farm.domain.chunk import Failure, Reason
 from farm.domain.job import Kind, Phase
 from farm.domain.limits import MediaLimits
@@ -17,7 +19,7 @@ from farm.errors import Transient
 from farm.face.nets import FaceNets
 from farm.media import hardware, mux
 from farm.media.sandbox import Sandbox
-from farm.nets import bundle
+from farm.nets import batch, bundle
 from farm.nets.precision import precision
 from farm.nets.ready import Ready, ready
 from workers import plan_file
@@ -31,6 +33,7 @@ from workers.survey import survey
 from workers.work import Assembled, BundleFolder, Check, FinalizeWork, PlanWork, RenderWork, Report
 
 APPEARANCES_KEPT = 16
+_log = log.get(__name__)
 
 
 class Studio:
@@ -45,6 +48,8 @@ class Studio:
         self._device = device(setup.device)
         self._dtype = precision(setup.precision, self._device)
         self._bundle_bytes = setup.bundle_bytes
+        self._finds_batch = setup.finds_batch
+        self._batch: int | None = None
         self._encoders: frozenset[str] = frozenset()
         self._decoder: str | None = None
         if setup.codecs == "hardware":
@@ -80,6 +85,7 @@ class Studio:
         if not isinstance(work, RenderWork):
             self._shelf.clear()
         if isinstance(work, PlanWork):
+            work = replace(work, batch_frames=work.batch_frames or self._batch)
             return survey(work, self._face_nets, self._sandbox(work.limits), self._encoders, report, check)
         if isinstance(work, RenderWork):
             return self._render(work, report, check)
@@ -110,14 +116,14 @@ class Studio:
         plan = plan_file.read(work.plan)
         if plan.encoder is not None and not hardware.is_there(plan.encoder, self._encoders):
             raise Transient("encoder_missing", f"the job is encoded by {plan.encoder}, which this worker does not have")
-        batch = work.batch_frames or plan.batch_frames
+        frames = work.batch_frames or plan.batch_frames
         # Matrix products are shared out differently among other numbers of threads, and then round differently.
         torch.set_num_threads(1 if plan.deterministic else self._threads)
         loaded = self._bundle(work.bundle, plan.deterministic)
         check()
         who = self._appearance(work, plan, loaded)
         try:
-            return render(work, plan, loaded, who, batch, self._face_nets, report, check, self._decoder, self._shelf)
+            return render(work, plan, loaded, who, frames, self._face_nets, report, check, self._decoder, self._shelf)
         except (torch.OutOfMemoryError, MemoryError) as error:
             # What else is in memory must not make the next, smaller try fail as well.
             self._bundles.clear()
@@ -125,7 +131,7 @@ class Studio:
             self._shelf.clear()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            failure = Failure(Reason.OOM, "out_of_memory", f"batch of {batch}: {error}", batch_frames=batch)
+            failure = Failure(Reason.OOM, "out_of_memory", f"batch of {frames}: {error}", batch_frames=frames)
             raise Failed(failure) from error
 
     def _bundle(self, folder: BundleFolder, deterministic: bool) -> Ready:
@@ -133,10 +139,18 @@ class Studio:
         if loaded is None:
             checked = bundle.load(folder.folder, self._device, folder.sha256)
             loaded = ready(checked, self._dtype, deterministic=deterministic)
+            self._find_batch(loaded)
         self._bundles[folder.sha256, deterministic] = loaded
         while len(self._bundles) > 1 and sum(one.weight_bytes for one in self._bundles.values()) > self._bundle_bytes:
             self._bundles.popitem(last=False)
         return loaded
+
+    def _find_batch(self, loaded: Ready) -> None:
+        """With the first bundle: the batch of plans to come. What is being rendered keeps that of its own plan."""
+        if self._finds_batch and self._batch is None:
+            self._batch, speeds = batch.find(loaded)
+            shown = {size: round(speed, 2) for size, speed in speeds.items()}
+            _log.info("batch found", batch_frames=self._batch, frames_per_s=shown)
 
     def _appearance(self, work: RenderWork, plan: plan_file.PlanFile, loaded: Ready) -> Appearance:
         who = self._appearances.pop(work.job_key, None)

@@ -15,13 +15,15 @@ class Setup:
     """device: auto, cpu, cuda or cuda:N. threads: of one network call on a CPU; None means half the cores, for stages
     run beside each other. bundle_bytes: weights kept in memory; one bundle is kept whatever its size.
     precision: what the networks compute in, one of `farm.nets.precision.CHOICES`. codecs: hardware
-    to encode and decode on the GPU where it can, software to leave that to the processor."""
+    to encode and decode on the GPU where it can, software to leave that to the processor. finds_batch: try out which
+    batch is fastest with the first bundle, for plans that name none."""
 
     device: str = "auto"
     threads: int | None = None
     bundle_bytes: int = 4 * 2**30
     precision: str = "float32"
     codecs: str = "software"
+    finds_batch: bool = False
 
 
 def open_studio(setup: Setup) -> Perform:

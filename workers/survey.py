@@ -27,6 +27,7 @@ from farm.media import audio, hardware, mel
 from farm.media.frame import Frame, PictureFormat
 from farm.media.index import FrameIndex
 from farm.media.sandbox import Sandbox
+from farm.nets.batch import USUAL
 from workers import plan_file, track_file, tracks
 from workers.reasons import about
 from workers.stages import Line
@@ -112,13 +113,15 @@ def survey(
         rate = index.frame_rate
     bits = source.picture.bit_depth if work.spec.kind is Kind.DUB else 8
     encoder = hardware.choose(work.spec.output.video_codec, bits, encoders)
-    plan = plan_file.PlanFile(shown, rate, loudness, work.batch_frames, tuple(videos), encoder, work.deterministic)
+    batch_frames = work.batch_frames or USUAL
+    plan = plan_file.PlanFile(shown, rate, loudness, batch_frames, tuple(videos), encoder, work.deterministic)
     plan_file.write(work.plan, plan)
     return Planned(
         replace(source_facts, video=facts),
         replace(voice_facts, audio=audio_facts),
         frames_total=len(shown),
         faces_found=found,
+        batch_frames=batch_frames,
         seconds=seconds,
         tracks=tuple(follow.made),
     )

@@ -31,7 +31,8 @@ class PlanWork:
     picture that says which face, where the job has one. limits: what reading refuses (settings' InputSettings).
     tracks: a folder for the source and one for each driver, with the tracks made of it before, each under its
     `workers.tracks.name`.npz; a track that is made now is put there.
-    batch_frames, deterministic: as `workers.plan_file.PlanFile` keeps them for all chunks.
+    batch_frames, deterministic: as `workers.plan_file.PlanFile` keeps them for all chunks; None for the batch that
+    the engine found.
     """
 
     spec: JobSpec
@@ -39,7 +40,7 @@ class PlanWork:
     voice: Path
     drivers: tuple[Path, ...]
     reference: Path | None
-    batch_frames: int
+    batch_frames: int | None
     limits: MediaLimits
     plan: Path
     speech: Path
@@ -49,12 +50,14 @@ class PlanWork:
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning found. `seconds` by phase. tracks: the tracks that were made and not found."""
+    """What planning found. `seconds` by phase. tracks: the tracks that were made and not found.
+    batch_frames: the plan's."""
 
     source_facts: MediaFacts
     voice_facts: MediaFacts
     frames_total: int
     faces_found: int
+    batch_frames: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     tracks: tuple[Path, ...] = ()
 

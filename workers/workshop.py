@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Workshop:
-    """batch_frames: of new plans. chunk_s: aimed seconds of work a chunk; chunk_frames: a fixed length instead.
+    """batch_frames: of new plans, None for what the engine found. chunk_s: aimed seconds of work a
+    chunk; chunk_frames: a fixed length instead.
     deadline_s: the longest that a render chunk may take. keeps_frame_hashes: store them beside segments, for tests.
     deterministic: new plans ask for frames that do not depend on the batch."""
 
@@ -30,7 +31,7 @@ class Workshop:
     inputs: Inputs
     limits: InputLimits
     endpoint_url: str | None = None
-    batch_frames: int = 8
+    batch_frames: int | None = None
     chunk_s: float = 30.0
     chunk_frames: int | None = None
     deadline_s: float = 3600.0

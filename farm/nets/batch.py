@@ -1,0 +1,85 @@
+"""How many frames go through the networks at once: tried out on this device, with this bundle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from farm.nets.ready import Ready
+
+USUAL: Final = 8
+SIZES: Final = {"cpu": (1, 2, 4, 8), "cuda": (1, 2, 4, 8, 16, 32, 64, 128)}
+GAIN: Final = 1.1
+"""Another batch than the usual one must be so many times as fast."""
+MEMORY_SHARE: Final = 0.6
+"""Of the device's memory, in use after a try: a larger batch is not tried. Decoded pictures need room as well."""
+SLOW_S: Final = 20.0
+"""A batch that is expected to take longer is not tried."""
+
+
+def chosen(frames_per_s: Mapping[int, float]) -> int:
+    """The usual batch unless another is faster by GAIN; then the smallest that is nearly as fast as the fastest."""
+    best = max(frames_per_s.values(), default=0.0)
+    if not frames_per_s or frames_per_s.get(USUAL, 0.0) * GAIN >= best:
+        return USUAL
+    return min(size for size, speed in frames_per_s.items() if speed * 1.05 >= best)
+
+
+def tried(sizes: Iterable[int], seconds_of: Callable[[int], float], is_full: Callable[[], bool]) -> dict[int, float]:
+    """Frames a second by size, growing until memory is full or short, a batch takes long, or twice as many frames take
+    twice as long beyond the usual batch. Raises OutOfMemoryError where not even the first size fits."""
+    speeds: dict[int, float] = {}
+    for size in sizes:
+        try:
+            seconds = seconds_of(size)
+        except (torch.OutOfMemoryError, MemoryError):
+            if not speeds:
+                raise
+            break
+        speeds[size] = size / seconds
+        best_below = max((speed for other, speed in speeds.items() if other < size), default=0.0)
+        if is_full() or 2 * seconds > SLOW_S or (size > USUAL and speeds[size] < best_below * 1.05):
+            break
+    return speeds
+
+
+def find(ready: Ready) -> tuple[int, dict[int, float]]:
+    """The batch to plan with, and frames a second of motion encoder and generator by batch."""
+    sizes, device = ready.sizes, ready.device
+    scene = ready.generator.prepare(
+        torch.zeros(1, sizes.appearance, device=device),
+        torch.zeros(1, sizes.map, sizes.map_side, sizes.map_side, device=device),
+    )
+
+    def run(size: int) -> None:
+        pictures = torch.zeros(size, 3, sizes.image, sizes.image, device=device, dtype=ready.dtype)
+        ready.motion(pictures)
+        ready.generator(torch.zeros(size, sizes.style - sizes.appearance, device=device), scene)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def seconds_of(size: int) -> float:
+        if size == 1 or device.type == "cuda":
+            run(size)  # the first call of a size sets things up
+        started = time.perf_counter()
+        run(size)
+        return time.perf_counter() - started
+
+    speeds = tried(SIZES[device.type], seconds_of, lambda: _used(device) > MEMORY_SHARE)
+    if device.type == "cpu" and USUAL not in speeds and 2 * max(speeds) / speeds[max(speeds)] > SLOW_S:
+        return USUAL, speeds  # it was slow, not full: on processors sizes hardly differ
+    return chosen(speeds), speeds
+
+
+def _used(device: torch.device) -> float:
+    """Share of the memory in use: a GPU's by anybody, the machine's by this process (others' is mostly cache)."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return 1 - free / total
+    resident = int(Path("/proc/self/statm").read_text().split()[1])
+    return resident / os.sysconf("SC_PHYS_PAGES")
