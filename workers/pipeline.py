@@ -33,7 +33,7 @@ from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
 from farm.media.mux import Given, check_segment
 from farm.media.thumbnail import jpeg
-from farm.nets.ready import Ready, one_by_one
+from farm.nets.ready import Ready, in_pieces
 from farm.nets.slots import out_of_slots, run_in_slots
 from workers import factors, square
 from workers.coding import Appearance, Coder
@@ -289,7 +289,7 @@ class _Chunk:
         def look(image_B3SS: torch.Tensor) -> tuple[torch.Tensor]:
             return (jaw(nets, image_B3SS),)
 
-        look_at = one_by_one(look) if self._plan.deterministic else look
+        look_at = in_pieces(look, 1) if self._plan.deterministic else look
         (found,) = run_in_slots(look_at, range(outputs.start, outputs.stop), image_N3SS, self._batch)
         return found.cpu().numpy()
 
