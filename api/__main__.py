@@ -60,7 +60,7 @@ def main() -> None:
     app = create_app(
         database,
         store,
-        InputLimits(**inputs.model_dump()),
+        InputLimits(**inputs.model_dump(exclude={"sandbox"})),
         lambda name, count: queue.send_work(celery, name, count),
         lambda: queue.ping(farm.broker_url),
         limiter=Limiter(farm.broker_url, Rate(api.rate_per_s, api.rate_burst)),

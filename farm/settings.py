@@ -44,6 +44,8 @@ class InputSettings(BaseSettings):
     decode_cpu_s: float = 120.0
     """CPU seconds that reading one file may take without getting a frame further."""
     fetch_timeout_s: float = 3600
+    sandbox: Literal["auto", "required"] = "auto"
+    """required: a worker does not start where the kernel lacks a lock of the sandbox that reads media."""
 
 
 class QualitySettings(BaseSettings):

@@ -21,7 +21,9 @@ from farm.domain.ids import new_id
 from farm.domain.limits import InputLimits
 from farm.domain.quality import OnBreach, QualityLimits
 from farm.domain.retention import Retention
+from farm.errors import Rejected
 from farm.flow.workers import WorkerFacts
+from farm.media import confine
 from farm.settings import (
     FarmSettings,
     InputSettings,
@@ -54,6 +56,13 @@ def input_limits(settings: InputSettings) -> InputLimits:
     return InputLimits(**{field.name: getattr(settings, field.name) for field in fields(InputLimits)})
 
 
+def check_sandbox(settings: InputSettings) -> None:
+    """Rejected("sandbox_missing") where the sandbox is required and this machine lacks a lock of it."""
+    if settings.sandbox == "required" and (lacking := confine.missing()):
+        detail = f"this machine has no {' and no '.join(lacking)}, and DUBFARM_INPUT_SANDBOX is required"
+        raise Rejected("sandbox_missing", detail)
+
+
 def memory_limit(settings: WorkerSettings) -> int:
     """The engine's limit of resident memory: the setting, or four fifths of the machine's."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -63,7 +72,9 @@ def memory_limit(settings: WorkerSettings) -> int:
 def render_worker(
     farm: FarmSettings, inputs: InputSettings, settings: WorkerSettings, quality: QualitySettings
 ) -> tuple[Celery, Worker]:
-    """A worker with its engine started and its row written. Raises Failed when the device cannot be had."""
+    """A worker with its engine started and its row written. Raises Failed when the device cannot be had, and
+    Rejected("sandbox_missing")."""
+    check_sandbox(inputs)
     engine = Engine(
         studio(
             Setup(

@@ -49,6 +49,7 @@ def doctor(
         "torch": torch,
         "ffmpeg": ffmpeg,
         "face networks": face_networks,
+        "sandbox": sandbox,
         "data folder": lambda: data_dir(folder),
         "services": services,
         "port": lambda: port(folder),
@@ -140,6 +141,19 @@ def face_networks() -> Iterator[Finding]:
         yield Finding("face networks", "ok", ", ".join(path.stem for path in weights))
     else:
         yield Finding("face networks", "fail", "the package's weights are missing", "install dubfarm again")
+
+
+def sandbox() -> Iterator[Finding]:
+    from farm.media import confine
+
+    lacking = confine.missing()
+    held = ", ".join(lock for lock in confine.LOCKS if lock not in lacking)
+    if not lacking:
+        yield Finding("sandbox", "ok", f"users' files are read behind {held}")
+        return
+    status = "fail" if os.environ.get("DUBFARM_INPUT_SANDBOX") == "required" else "warn"
+    fix = "use Linux 5.13 or newer, or run workers in containers of their own (docs/decisions/media-sandbox.md)"
+    yield Finding("sandbox", status, f"users' files are read behind {held} only: no {', no '.join(lacking)}", fix)
 
 
 def data_dir(folder: Path) -> Iterator[Finding]:
