@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from farm.face.align import SIDE, scaled
 from farm.face.finish import grain, mean, noise, sharpened
-from farm.face.mask import MaskBatch, Shapes, Window, around, falloff, field, linear, masks, places, shapes, window
+from farm.face.mask import MaskBatch, Shapes, Window, around, falloff, field, masks, places, shapes, window
 from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
-from farm.face.resample import GENERATED, antialiased, apply, chain, invert, sample, steps
+from farm.face.resample import GENERATED, antialiased, apply, chain, invert, linear, sample, steps
 from farm.media.frame import PictureFormat
 
 _CELL = SIDE // 56  # crop pixels to a cell of the membrane

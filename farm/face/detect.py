@@ -67,14 +67,17 @@ def detect(
     *,
     near: bool = False,
     min_score: float = MIN_SCORE,
+    crops: torch.Tensor | None = None,
 ) -> list[list[Detection]]:
     """Faces of each picture, seen in any of its windows (window n looks at picture index[n]), best first.
 
-    Every face is told once. `near` takes the network for faces that fill a good part of the window.
+    Every face is told once. `near` takes the network for faces that fill a good part of the window. crops: of the
+    windows, black outside and of the network's size, where they are at hand.
     """
     net = nets.near if near else nets.far
     anchors = _NEAR_ANCHORS if near else _FAR_ANCHORS
-    crops = pictures.crops(index, windows_N4, net.size, "black")
+    if crops is None:
+        crops = pictures.crops(index, windows_N4, net.size, "black")
     candidates: list[list[Detection]] = [[] for _ in range(len(pictures))]
     for start in range(0, len(index), 16):
         stop = min(start + 16, len(index))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from farm.face.detect import Detection, around, detect, merge, tiles, whole
 from farm.face.landmarks import Landmarks, landmarks, pitch_deg, squares_about, squares_of, yaw_deg
@@ -75,12 +76,17 @@ class Finder:
         self._last = by_frame[-1]
         return by_frame
 
-    def detect(self, pictures: FramePictures, shot: Sequence[int]) -> list[list[Detection]]:
-        """Where faces are in each of WINDOW frames or fewer; knows nothing of other windows."""
+    def whole(self, pictures: FramePictures) -> Tensor:
+        """The pictures as the near finder sees them: N3SS, the whole of each."""
+        window = np.repeat(whole(pictures.width, pictures.height), len(pictures), 0)
+        return pictures.crops(range(len(pictures)), window, self._nets.near.size, "black")
+
+    def detect(self, pictures: FramePictures, crops_N3SS: Tensor, shot: Sequence[int]) -> list[list[Detection]]:
+        """Where faces are in each of WINDOW frames or fewer, whose `whole` is given; knows nothing of other windows."""
         count, width, height = len(pictures), pictures.width, pictures.height
         longest = max(width, height)
         window = whole(width, height)
-        found = detect(self._nets, pictures, range(count), np.repeat(window, count, 0), near=True)
+        found = detect(self._nets, pictures, range(count), np.repeat(window, count, 0), near=True, crops=crops_N3SS)
         keys = [t for t in range(count) if t % _KEY == 0 or shot[t] != shot[t - 1]]
         wide = detect(self._nets, pictures, keys, np.repeat(window, len(keys), 0))
         small = [t for t in keys if self._thorough or not any(_is_sure(face, longest) for face in found[t])]

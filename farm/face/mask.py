@@ -17,12 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.face.align import SIDE
 from farm.face.points import FACE_OVAL, FEATURES
-from farm.face.resample import apply, chain, invert
+from farm.face.resample import apply, chain, invert, linear
 from farm.media.frame import PictureFormat
 
 FEATHER, NARROW = 20.0, 10.0
@@ -188,10 +187,6 @@ def places(
     for axis in (0, 1):
         out[..., axis] = a[:, axis, 0] * x + (a[:, axis, 1] * y + a[:, axis, 2])
     return out
-
-
-def linear(pictures_BCSS: torch.Tensor, places_Bhw2: torch.Tensor) -> torch.Tensor:
-    return F.grid_sample(pictures_BCSS, places_Bhw2, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _directions() -> NDArray[np.float64]:

@@ -11,18 +11,15 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from farm.face.planes import chroma_from_luma, rgb_from_codes
-from farm.media.frame import Frame, PictureFormat, Plane
+from farm.face.planes import PlanesBatch, to_device
+from farm.face.resample import apply, chain, invert, sample, warp
+from farm.media.frame import Frame, PictureFormat
 
 Outside = Literal["black", "edge"]
 Squares = NDArray[np.float64]
-
-# From sample centres to distances from the outer edge.
-_HALF = np.array([[0, 0, 0.5]])
 
 
 class Pictures(Protocol):
@@ -40,12 +37,13 @@ class Pictures(Protocol):
 
 
 class FramePictures:
-    """Frames as they were decoded; only the parts that are asked for are converted and moved to the device."""
+    """Frames as they were decoded; each is moved to the device once, and converted where it is asked for."""
 
     def __init__(self, frames: Sequence[Frame], picture: PictureFormat, device: torch.device) -> None:
         self.width, self.height, self.device = picture.width, picture.height, device
         self._frames = frames
         self._picture = picture
+        self._planes: dict[int, PlanesBatch] = {}
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -53,23 +51,13 @@ class FramePictures:
     def crops(self, index: Sequence[int], squares_N4: Squares, size: int, outside: Outside) -> Tensor:
         if not len(index):
             return torch.zeros(0, 3, size, size, device=self.device)
-        chroma = chroma_from_luma(self._picture)
         crops: list[Tensor] = []
         for number, square in zip(index, squares_N4, strict=True):
-            frame = self._frames[number]
-            place = picture_from_crop(square)
-            place_chroma = chroma[:, :2] @ place + np.pad(chroma[:, 2:], ((0, 0), (2, 0)))
-            luma = self._sample([frame.y], place, size)
-            crops.append(torch.cat([luma, self._sample([frame.u, frame.v], place_chroma, size)]))
-        yuv_N3SS = torch.stack(crops)
-        rgb = rgb_from_codes(yuv_N3SS[:, 0], yuv_N3SS[:, 1], yuv_N3SS[:, 2], self._picture).clamp(0, 1)
-        return _blacken(rgb, squares_N4, self.width, self.height) if outside == "black" else rgb
-
-    def _sample(self, planes: Sequence[Plane], place: NDArray[np.float64], size: int) -> Tensor:
-        shrink, (top, bottom), (left, right) = _part(place, size, *planes[0].shape)
-        part = np.stack([plane[top:bottom, left:right] for plane in planes])
-        part_CHW = torch.from_numpy(part.astype(np.int16) if part.dtype == np.uint16 else part).to(self.device)
-        return _sample(part_CHW.float(), place - [[0, 0, left], [0, 0, top]], size, shrink)
+            if number not in self._planes:
+                self._planes[number] = to_device([self._frames[number]], self._picture, self.device)
+            out_from_picture = invert(_picture_from_out(square, size))[None]
+            crops.append(sample(self._planes[number], out_from_picture, size, size, quick=True))
+        return _cut(torch.cat(crops), squares_N4, self, outside)
 
 
 class TensorPictures:
@@ -88,12 +76,9 @@ class TensorPictures:
             return torch.zeros(0, 3, size, size, device=self.device)
         crops: list[Tensor] = []
         for number, square in zip(index, squares_N4, strict=True):
-            place = picture_from_crop(square)
-            shrink, (top, bottom), (left, right) = _part(place, size, self.height, self.width)
-            part = self._images[number, :, top:bottom, left:right]
-            crops.append(_sample(part, place - [[0, 0, left], [0, 0, top]], size, shrink))
-        rgb = torch.stack(crops)
-        return _blacken(rgb, squares_N4, self.width, self.height) if outside == "black" else rgb
+            channels = self._images[number : number + 1].unbind(1)
+            crops.append(warp(channels, _picture_from_out(square, size)[None], size, size, quick=True))
+        return _cut(torch.cat(crops), squares_N4, self, outside)
 
 
 def picture_from_crop(square: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,43 +99,16 @@ def to_picture(points_NP: NDArray[np.float32], squares_N4: Squares, size: int) -
     return out.astype(np.float32)
 
 
-def _part(
-    place: NDArray[np.float64], size: int, height: int, width: int
-) -> tuple[int, tuple[int, int], tuple[int, int]]:
-    """What to cut out before sampling: whole number to average by, rows, columns (never empty)."""
-    # So that at most every second (averaged) sample is skipped.
-    shrink = max(1, int(2 * np.hypot(*place[:, 0]) / size / 1.25))
-    reach = np.abs(place[:, :2]).sum(1) + shrink
-
-    def stretch(centre: float, reach: float, length: int) -> tuple[int, int]:
-        start = int(np.clip(np.floor(centre - reach), 0, length - 1))
-        return start, int(np.clip(np.ceil(centre + reach) + 1, start + 1, length))
-
-    return shrink, stretch(place[1, 2], reach[1], height), stretch(place[0, 2], reach[0], width)
+def _picture_from_out(square: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """2x3: pixels of a crop of that size (0, 0 the centre of its first) -> pixels of the picture."""
+    return chain(picture_from_crop(square), np.array([[2 / size, 0, 1 / size - 1], [0, 2 / size, 1 / size - 1]]))
 
 
-def _sample(part_CHW: Tensor, place: NDArray[np.float64], size: int, shrink: int) -> Tensor:
-    part = part_CHW[None]
-    if shrink > 1:
-        part = F.avg_pool2d(part, shrink, ceil_mode=True, count_include_pad=False)
-    height, width = part.shape[-2:]
-    # grid_sample's -1 and 1 are the outer edges of the (averaged) samples.
-    grid_from_crop = (place + _HALF) / shrink * [[2 / width], [2 / height]] - [[0, 0, 1]]
-    grid_1SS2 = _grids(grid_from_crop[None], size).to(part.device)
-    return F.grid_sample(part, grid_1SS2, mode="bilinear", padding_mode="border", align_corners=False)[0]
-
-
-def _grids(grid_from_crop_N23: NDArray[np.float64], size: int) -> Tensor:
-    """What F.affine_grid gives, without its matrix product: N S S 2."""
-    transform = grid_from_crop_N23.astype(np.float32)[:, None, None]
-    along = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1)[:, None]
-    # One row and one column of the grid; their sum is the grid.
-    row, column = transform[..., 0] * along, transform[..., 1] * along[:, None] + transform[..., 2]
-    return torch.from_numpy(row) + torch.from_numpy(column)
-
-
-def _blacken(rgb_N3SS: Tensor, squares_N4: Squares, width: int, height: int) -> Tensor:
-    scale = np.array([[2 / width], [2 / height]])
-    picture = [(picture_from_crop(square) + _HALF) * scale - [[0, 0, 1]] for square in squares_N4]
-    inside_NSS = (_grids(np.stack(picture), rgb_N3SS.shape[-1]).abs() < 1).all(-1)
-    return rgb_N3SS * inside_NSS[:, None].to(rgb_N3SS.device)
+def _cut(rgb_N3SS: Tensor, squares_N4: Squares, pictures: Pictures, outside: Outside) -> Tensor:
+    if outside == "edge":
+        return rgb_N3SS
+    size = rgb_N3SS.shape[-1]
+    out = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).reshape(1, -1, 2).astype(np.float64)
+    place = apply(np.stack([_picture_from_out(square, size) for square in squares_N4]), out) + 0.5
+    inside = ((place > 0) & (place < [pictures.width, pictures.height])).all(-1).reshape(-1, 1, size, size)
+    return rgb_N3SS * torch.from_numpy(inside).to(rgb_N3SS.device)

@@ -125,7 +125,7 @@ def to_device(frames: Sequence[Frame], picture: PictureFormat, device: torch.dev
             raise ValueError(f"frame {frame.index} has planes {frame.y.shape} {frame.u.shape}, not {luma} {chroma}")
 
     def stack(planes: list[Plane]) -> torch.Tensor:
-        samples = np.stack(planes)
+        samples = planes[0][None] if len(planes) == 1 and device.type == "cpu" else np.stack(planes)
         stacked = torch.from_numpy(samples if picture.bit_depth == 8 else samples.view(np.int16))
         if device.type == "cuda":
             # From pinned memory the copy goes on by itself; torch keeps the memory until it has arrived.

@@ -1,4 +1,4 @@
-"""Sampling of planes through affine transforms: bicubic, anti-aliased when shrinking, every frame on its own.
+"""The one sampler: planes through affine transforms, bicubic, anti-aliased when shrinking, every frame on its own.
 
 A frame's result is the same to the last bit whatever else is in the batch and however it was grouped: positions and
 weights are computed from absolute coordinates in float64, sums run in one fixed order, and no operation is used whose
@@ -7,6 +7,9 @@ rounding could depend on a tensor's shape (no matrix product, no convolution, no
 Anti-aliasing: with s source samples to one output sample, the source is smoothed to the variance v (s^2 - 1): first by
 whole cells of floor(s / 2) samples, then by a Gaussian for what is left. Total smoothing varies continuously with s, so
 that a face that slowly comes nearer never jumps in sharpness.
+
+What only networks look at, to find faces and points, is sampled quickly: means of whole cells of floor(s / 1.25)
+samples, and linear interpolation between them. Gradients flow through either way.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.face.planes import PlanesBatch, chroma_from_luma, rgb_from_codes
@@ -50,6 +54,7 @@ def sample(
     *,
     clamp: bool = True,
     variance: float = CAMERA,
+    quick: bool = False,
 ) -> torch.Tensor:
     """R'G'B' of any patch of the frames: (B, 3, height, width) float32 in [0, 1] (beyond too when not clamped).
 
@@ -58,8 +63,8 @@ def sample(
     """
     frame_from_out = invert(out_from_frame_B23)
     chroma_from_out = chain(chroma_from_luma(planes.picture), frame_from_out)
-    y = warp((planes.y_BHW,), frame_from_out, height, width, variance=variance)
-    uv = warp((planes.u_Bhw, planes.v_Bhw), chroma_from_out, height, width, variance=variance)
+    y = warp((planes.y_BHW,), frame_from_out, height, width, variance=variance, quick=quick)
+    uv = warp((planes.u_Bhw, planes.v_Bhw), chroma_from_out, height, width, variance=variance, quick=quick)
     out = rgb_from_codes(y[:, 0], uv[:, 0], uv[:, 1], planes.picture)
     return out.clamp(0, 1) if clamp else out
 
@@ -81,18 +86,21 @@ def warp(
     left: int = 0,
     top: int = 0,
     variance: float = CAMERA,
+    quick: bool = False,
 ) -> torch.Tensor:
     """Samples C sources of one grid, (B, H, W) each, integer or float, at the pixels of an output window.
 
     Output pixel (row i, column j) lies at out coordinates (left + j, top + i). Returns (B, C, height, width) float32.
-    Keys' cubic (a = -0.5); beyond a source its edge samples repeat.
+    Keys' cubic (a = -0.5), or where it is quick linear; beyond a source its edge samples (or cells) repeat.
     """
     steps_B2 = steps(source_from_out_B23)
-    cells = np.maximum(1, np.floor(steps_B2 / 2 + 1e-9)).astype(int)
+    cells = np.maximum(1, np.floor(steps_B2 / (1.25 if quick else 2) + 1e-9)).astype(int)
     out = torch.empty((len(steps_B2), len(sources), height, width), dtype=torch.float32, device=sources[0].device)
     for group in _groups(cells, together=sources[0].device.type != "cpu"):
         transform = source_from_out_B23[group.frames]
-        done = _warp_group(sources, group, transform, steps_B2[group.frames], (height, width, left, top), variance)
+        window = (height, width, left, top)
+        wanted = 0.0 if quick else variance
+        done = _warp_group(sources, group, transform, steps_B2[group.frames], window, wanted, quick)
         if len(group.frames) == len(out):
             return done
         out[group.frames] = done
@@ -116,6 +124,7 @@ def _warp_group(
     steps_G2: NDArray[np.float64],
     window: tuple[int, int, int, int],
     variance: float,
+    quick: bool,
 ) -> torch.Tensor:
     height, width, left, top = window
     cell = np.array(group.cell, dtype=np.float64)
@@ -131,9 +140,15 @@ def _warp_group(
     at = apply(transform, np.broadcast_to(corners, (len(transform), 4, 2))).reshape(-1, 2)
     first = np.floor(at.min(0)).astype(int) - 1  # the window of cells that the interpolation reads
     last = np.floor(at.max(0)).astype(int) + 2
+    if quick:  # the last cell that there is stands for all beyond it
+        most = (np.array(sources[0].shape[:0:-1]) - 1) // group.cell
+        first, last = np.clip(first, 0, most), np.clip(last, 0, most)
 
-    cells = torch.stack([_cells(source, group, first - radius, last + radius) for source in sources], dim=1)
+    parts = [_cells(source, group, first - radius, last + radius)[:, None] for source in sources]
+    cells = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
     device = cells.device
+    if quick:
+        return linear(cells, _places(transform, window, first, (cells.shape[3], cells.shape[2])).to(device))
     cells = _blur(cells, torch.from_numpy(taps_x).to(device), 3)
     cells = _blur(cells, torch.from_numpy(taps_y).to(device), 2)
 
@@ -143,6 +158,27 @@ def _warp_group(
     column = a[:, 0, 0] * x + (a[:, 0, 1] * y + a[:, 0, 2])
     row = a[:, 1, 0] * x + (a[:, 1, 1] * y + a[:, 1, 2])
     return _gather(cells, column, row, (int(first[0]), int(first[1])))
+
+
+def _places(
+    cells_from_out_G23: NDArray[np.float64],
+    window: tuple[int, int, int, int],
+    first: NDArray[np.int_],
+    count: tuple[int, int],
+) -> torch.Tensor:
+    """For `linear`: (G, height, width, 2) of an output window, on `count` cells that start at `first` (x, y)."""
+    height, width, left, top = window
+    per_edge = 2 / np.array(count)
+    scale = np.concatenate([np.diag(per_edge), ((0.5 - first) * per_edge - 1)[:, None]], 1)
+    unit = chain(scale, cells_from_out_G23)
+    row = unit[:, None, :, 0] * np.arange(left, left + width)[:, None]
+    column = unit[:, None, :, 1] * np.arange(top, top + height)[:, None] + unit[:, None, :, 2]
+    return torch.from_numpy(row.astype(np.float32))[:, None] + torch.from_numpy(column.astype(np.float32))[:, :, None]
+
+
+def linear(pictures_BCSS: torch.Tensor, places_Bhw2: torch.Tensor) -> torch.Tensor:
+    """places: x, y; -1 and 1 are the outer edges of the pictures, which repeat beyond them."""
+    return F.grid_sample(pictures_BCSS, places_Bhw2, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def antialiased(pictures_BCHW: torch.Tensor, steps_B2: NDArray[np.float64], variance: float) -> torch.Tensor:
@@ -190,7 +226,8 @@ def _cells(source_BHW: torch.Tensor, group: _Group, first: NDArray[np.int_], las
     if rows == columns == 1:
         return samples.float()
     exact = None if samples.is_floating_point() else torch.int32 if rows > 30 else torch.int16  # 30 * 1023 < 2^15
-    total = samples[:, 0::rows].to(exact or samples.dtype, copy=True)
+    samples = samples.to(exact or samples.dtype)
+    total = samples[:, 0::rows].clone()
     for i in range(1, rows):
         total += samples[:, i::rows]
     sums = total[:, :, 0::columns].to(torch.int32 if exact else total.dtype, copy=True)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from farm.domain.job import FaceChoice, FaceSetting
 from farm.errors import Rejected
 from farm.face import points as layout
 from farm.face import runs, speaker, speaking
-from farm.face.detect import Detection, whole
+from farm.face.detect import Detection
 from farm.face.finder import WINDOW, Face, Finder
 from farm.face.likeness import MAYBE, Likeness
 from farm.face.nets import FaceNets
@@ -116,12 +117,12 @@ class Tracker:
     def _look(self, frames: Sequence[Frame]) -> Looked:
         pictures = FramePictures(frames, self._picture, self._nets.device)
         first = len(self._shot)
-        window = np.repeat(whole(pictures.width, pictures.height), len(frames), 0)
-        thumbs = pictures.crops(range(len(frames)), window, THUMB, "black").cpu().numpy()
+        crops = self._finder.whole(pictures)
+        thumbs = F.adaptive_avg_pool2d(crops, THUMB).cpu().numpy()
         last_shot = self._shot[-1] if self._shot else -1
         shot = [self._shots.step(thumb) for thumb in thumbs]
         self._shot.extend(shot)
-        return Looked(first, pictures, shot, last_shot, self._finder.detect(pictures, shot))
+        return Looked(first, pictures, shot, last_shot, self._finder.detect(pictures, crops, shot))
 
     def follow(self, looked: Looked) -> None:
         """The second half of `add`."""
