@@ -64,9 +64,9 @@ class Cost:
 class Bench:
     """A planned job in this process, as the engine's child has it."""
 
-    def __init__(self, clip: Footage, folder: Path) -> None:
+    def __init__(self, clip: Footage, folder: Path, threads: int | None, encoder_threads: int | None) -> None:
         self.clip, self.folder = clip, folder
-        self.studio = Studio(Setup("cpu"))
+        self.studio = Studio(Setup("cpu", threads))
         spec = JobSpec("one", Kind.DUB, Media(uri="file:///source"), Media(uri="file:///voice"))
         tracks = folder / "tracks"
         tracks.mkdir()
@@ -75,6 +75,12 @@ class Bench:
             (tracks,),
         )  # fmt: skip
         self.planned: Planned = self.do(work)
+        if encoder_threads is not None:
+            # Beside the old one, which is read through a map of it.
+            pinned = folder / "pinned.npz"
+            plan_file.write(pinned, replace(plan_file.read(work.plan), encoder_threads=encoder_threads))
+            pinned.replace(work.plan)
+        self.encoder_threads = plan_file.read(work.plan).encoder_threads
         self.bundle = BundleFolder(SHIPPED, bundle.manifest_sha256(SHIPPED))
         self.work = RenderWork(
             spec, "job", self.planned.source_facts, self.bundle, work.plan, clip.video, (), work.speech,
@@ -158,11 +164,11 @@ def _handed(reversed_items: list[Any]) -> Iterator[Any]:
         yield reversed_items.pop()
 
 
-def ffmpeg(video: Path, dest: Path) -> Cost:
+def ffmpeg(video: Path, dest: Path, threads: int) -> Cost:
     """ffmpeg's own decode and encode of the file, as the farm's encoder is set."""
     output = OutputSetting()
     codec = hardware.SOFTWARE[output.video_codec]
-    options, _ = encode.settings(codec, output, encode.KEY_EVERY_S * 25, True)
+    options, _ = encode.settings(codec, output, encode.KEY_EVERY_S * 25, True, threads=threads)
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", "-nostdin", "-i", str(video), "-an"]
     command += ["-c:v", codec, "-g", str(encode.KEY_EVERY_S * 25)]
     command += [part for name, value in options.items() for part in (f"-{name}", value)]
@@ -222,13 +228,15 @@ def main() -> None:
     arguments.add_argument("--frames", type=int, default=375, help="15 s: of every 15 s some frames are scored")
     arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--no-farm", action="store_true", help="leave out the farm of its own")
+    arguments.add_argument("--threads", type=int, help="of one network call; half the cores by default")
+    arguments.add_argument("--encoder-threads", type=int, help="of the encoder; what planning chooses by default")
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-worker-") as name:
         folder = Path(name)
         note("drawing the clip")
         clip = footage(folder / "clip", asked.frames)
         note("planning")
-        bench = Bench(clip, folder)
+        bench = Bench(clip, folder, asked.threads, asked.encoder_threads)
         bench.do(replace(bench.work, span=Span(0, min(16, bench.frames))))  # loads and warms up
         found: dict[str, list[Any]] = {"whole": [], "alone": [], "ffmpeg": []}
 
@@ -239,7 +247,7 @@ def main() -> None:
             {
                 "whole": kept("whole", bench.whole),
                 "alone": kept("alone", bench.alone),
-                "ffmpeg": kept("ffmpeg", lambda: ffmpeg(clip.video, folder / "again.mp4")),
+                "ffmpeg": kept("ffmpeg", lambda: ffmpeg(clip.video, folder / "again.mp4", bench.encoder_threads)),
             },
             asked.rounds,
             warm_up=0,

@@ -304,6 +304,7 @@ class _Chunk:
             work.spec.output,
             tags,
             self._plan.encoder,
+            self._plan.encoder_threads,
         )
         hashes: list[str] = []
         previewed = time.monotonic()

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farm.domain.timeline import Timeline
+from farm.media import encode
 from farm.media.frame import PictureFormat
 from farm.media.index import FrameIndex
 
@@ -42,7 +43,8 @@ class PlannedVideo:
 class PlanFile:
     """videos: the source (a still picture is a video of one frame), then the driving videos in the order of
     `workers.factors.driver_media`. batch_frames: the batch that all chunks use, so that they agree to the last bit.
-    encoder: the one that all segments are made by (`farm.media.hardware`), None for the processor's.
+    encoder: the one that all segments are made by (`farm.media.hardware`), None for the processor's; encoder_threads:
+    with how many, where it is the processor's: its bytes depend on it.
     deterministic: the networks see each frame alone, in one thread; the bits then do not depend on batch_frames."""
 
     timeline: Timeline
@@ -52,6 +54,7 @@ class PlanFile:
     videos: tuple[PlannedVideo, ...]
     encoder: str | None = None
     deterministic: bool = False
+    encoder_threads: int = encode.THREADS
 
 
 def write(path: Path, plan: PlanFile) -> None:
@@ -64,6 +67,7 @@ def write(path: Path, plan: PlanFile) -> None:
         "voice_rms": plan.voice_rms,
         "batch_frames": plan.batch_frames,
         "encoder": plan.encoder,
+        "encoder_threads": plan.encoder_threads,
         "deterministic": plan.deterministic,
         "videos": [video_meta(video) for video in plan.videos],
     }
@@ -100,6 +104,7 @@ def read(path: Path) -> PlanFile:
         videos,
         meta.get("encoder"),
         meta.get("deterministic", False),
+        meta.get("encoder_threads", encode.THREADS),
     )
 
 

@@ -51,6 +51,7 @@ class Studio:
         self._finds_batch = setup.finds_batch
         self._batch: int | None = None
         self._encoders: frozenset[str] = frozenset()
+        self._encoder_threads = hardware.encoder_threads(os.cpu_count() or 1, self._threads)
         self._decoder: str | None = None
         if setup.codecs == "hardware":
             self._encoders = hardware.encoders()
@@ -86,7 +87,8 @@ class Studio:
             self._shelf.clear()
         if isinstance(work, PlanWork):
             work = replace(work, batch_frames=work.batch_frames or self._batch)
-            return survey(work, self._face_nets, self._sandbox(work.limits), self._encoders, report, check)
+            box = self._sandbox(work.limits)
+            return survey(work, self._face_nets, box, self._encoders, self._encoder_threads, report, check)
         if isinstance(work, RenderWork):
             return self._render(work, report, check)
         if isinstance(work, FinalizeWork):

@@ -43,10 +43,11 @@ def survey(
     nets: Callable[[], FaceNets],
     box: Sandbox,
     encoders: Collection[str],
+    encoder_threads: int,
     report: Report,
     check: Check,
 ) -> Planned:
-    """encoders: the hardware's, as `farm.media.hardware.encoders` found them.
+    """encoders: the hardware's, as `farm.media.hardware.encoders` found them. encoder_threads: of the processor's.
 
     Raises Rejected for every fault of the inputs; the detail says which file.
 
@@ -114,7 +115,16 @@ def survey(
     bits = source.picture.bit_depth if work.spec.kind is Kind.DUB else 8
     encoder = hardware.choose(work.spec.output.video_codec, bits, encoders)
     batch_frames = work.batch_frames or USUAL
-    plan = plan_file.PlanFile(shown, rate, loudness, batch_frames, tuple(videos), encoder, work.deterministic)
+    plan = plan_file.PlanFile(
+        shown,
+        rate,
+        loudness,
+        batch_frames,
+        tuple(videos),
+        encoder,
+        work.deterministic,
+        encoder_threads,
+    )
     plan_file.write(work.plan, plan)
     return Planned(
         replace(source_facts, video=facts),

@@ -20,7 +20,8 @@ from farm.domain.media import Light, VideoFacts
 from farm.media import colors, hardware, light, pixels
 from farm.media.frame import Frame, PictureFormat
 
-THREADS: Final = 4  # x264's bytes depend on the number of its threads, so that it cannot be the machine's
+THREADS: Final = 4
+"""Where a plan says nothing else: the bytes depend on their number, so that it cannot be the rendering machine's."""
 KEY_EVERY_S: Final = 4
 REORDERED: Final = 8  # frames that decoding may run ahead of showing; the encoders below stay under it
 MAX_TIMESCALE: Final = 2**31 - 1
@@ -86,7 +87,8 @@ class SegmentEncoder:
     """Encodes the frames of one chunk to an mp4 segment that starts with an IDR picture and refers to nothing before.
 
     time_base: seconds a tick of the frames' pts; frame_rate: for rate control and players' display only. The segment's
-    own clock starts at its first frame. encoder: one of `farm.media.hardware`, the processor's where None.
+    own clock starts at its first frame. encoder: one of `farm.media.hardware`, the processor's where None; threads: of
+    one on the processor, whose bytes depend on it.
     Output is 4:2:0 in the picture's depth (players show little else): 4:2:2 and 4:4:4 chroma is averaged down, luma is
     untouched. Odd sizes are padded by one row or column of repeated samples, as 4:2:0 streams cannot crop by one: the
     file is then one pixel wider or taller than the source. Range, colours and sample aspect are the source's.
@@ -101,11 +103,13 @@ class SegmentEncoder:
         output: OutputSetting,
         tags: VideoTags = UNTAGGED,
         encoder: str | None = None,
+        threads: int = THREADS,
     ) -> None:
         self._path = path
         self._picture = picture
         self._clock = Clock(time_base)
         self._encoder = encoder or hardware.SOFTWARE[output.video_codec]
+        self._threads = threads
         self._format = "yuv420p" if picture.bit_depth == 8 else "yuv420p10le"
         self._width, self._height = even(picture.width), even(picture.height)
         self._first: int | None = None
@@ -156,7 +160,7 @@ class SegmentEncoder:
 
     def _add_stream(self, frame_rate: Fraction, steady: bool, output: OutputSetting, tags: VideoTags) -> VideoStream:
         key_every = max(1, round(frame_rate * KEY_EVERY_S))
-        options, tag = settings(self._encoder, output, key_every, steady, tags, self._height)
+        options, tag = settings(self._encoder, output, key_every, steady, tags, self._height, self._threads)
         # Encoders keep the rate in 32 bits; it only steers them.
         stream: Any = self._container.add_stream(
             self._encoder, rate=frame_rate.limit_denominator(1001), options=options
@@ -211,23 +215,29 @@ def halved(plane: NDArray[Any], across: bool, down: bool) -> NDArray[Any]:
 
 
 def settings(
-    encoder: str, output: OutputSetting, key_every: int, steady: bool, tags: VideoTags = UNTAGGED, height: int = 0
+    encoder: str,
+    output: OutputSetting,
+    key_every: int,
+    steady: bool,
+    tags: VideoTags = UNTAGGED,
+    height: int = 0,
+    threads: int = THREADS,
 ) -> tuple[dict[str, str], str | None]:
     """An encoder's options, and the mp4 sample entry where players insist on one."""
     crf = str(output.crf)
     tag = "hvc1" if output.video_codec == "hevc" else None
     if encoder == "libx264":
-        x264 = f"threads={THREADS}:open-gop=0" + (":force-cfr=1" if steady else "")
+        x264 = f"threads={threads}:open-gop=0" + (":force-cfr=1" if steady else "")
         if tags.interlaced and height % 4 == 0:
             x264 += ":bff=1" if tags.bottom_first else ":tff=1"
         x264 += light.x26x(tags.light, "mastering-display", "cll")
         return {"crf": crf, "preset": "fast", "x264-params": x264}, tag
     if encoder == "libx265":
-        x265 = f"log-level=none:info=0:open-gop=0:frame-threads=2:pools={THREADS}:keyint={key_every}"
+        x265 = f"log-level=none:info=0:open-gop=0:frame-threads=2:pools={threads}:keyint={key_every}"
         x265 += light.x26x(tags.light, "master-display", "max-cll")
         return {"crf": crf, "preset": "faster", "x265-params": x265}, tag
     if encoder == "libsvtav1":
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the library writes to stderr by itself
-        svt = f"lp={THREADS}:irefresh-type=2{light.svt(tags.light)}"
+        svt = f"lp={threads}:irefresh-type=2{light.svt(tags.light)}"
         return {"crf": crf, "preset": "8", "svtav1-params": svt}, tag
     return hardware.options(encoder, output.crf), tag

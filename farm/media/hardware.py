@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 SOFTWARE: Final = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
 HARDWARE: Final = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
 DEVICE: Final = "cuda"
+MOST_THREADS: Final = 8
 SIDE: Final = 256
 """Of the pictures tried: encoders refuse smaller ones than about 160."""
 
@@ -29,6 +30,12 @@ def choose(video_codec: str, bit_depth: int, there: Collection[str]) -> str:
     """The encoder of a job. there: what `encoders` found, empty where hardware is not to be used."""
     hardware = HARDWARE[video_codec]
     return hardware if f"{hardware}/{bit_depth}" in there else SOFTWARE[video_codec]
+
+
+def encoder_threads(cores: int, networks: int) -> int:
+    """Of an encoder on the processor, for a job that is planned on a machine with so many cores, of which a network's
+    call takes `networks`: half of them at most, for the stages before it need the others meanwhile."""
+    return max(1, min(MOST_THREADS, networks, cores // 2))
 
 
 def is_there(encoder: str, there: Collection[str]) -> bool:

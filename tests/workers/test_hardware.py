@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from farm.domain.job import OutputSetting
 from farm.domain.span import Span
 from farm.errors import Transient
-from farm.media import decode, hardware
+from farm.media import decode, encode, hardware
 from tests import media_files
 from tests.workers import planned
 from workers import plan_file
@@ -43,6 +44,28 @@ def test_who_can_render_what_was_planned_with_an_encoder() -> None:
     assert hardware.is_there("hevc_nvenc", NVENC)
     assert not hardware.is_there("h264_nvenc", frozenset())
     assert not hardware.is_there("av1_nvenc", NVENC)
+
+
+@pytest.mark.parametrize(
+    ("cores", "networks", "threads"), [(1, 1, 1), (2, 1, 1), (2, 2, 1), (16, 8, 8), (16, 4, 4), (64, 32, 8)]
+)
+def test_an_encoder_leaves_cores_to_the_stages_before_it(cores: int, networks: int, threads: int) -> None:
+    assert hardware.encoder_threads(cores, networks) == threads
+
+
+def test_the_encoders_threads_are_the_plans(tmp_path: Path) -> None:
+    source = media_files.video(tmp_path / "source.mp4", frames=8)
+    job = planned.job(tmp_path, source, BundleFolder(tmp_path, ""), loses_face=False)
+    path = tmp_path / "other.npz"
+    plan_file.write(path, plan_file.PlanFile(**{**vars(job.plan), "encoder_threads": 3}))
+    assert plan_file.read(path).encoder_threads == 3
+
+
+@pytest.mark.parametrize(("encoder", "said"), [("libx264", "threads="), ("libx265", "pools="), ("libsvtav1", "lp=")])
+def test_every_encoder_is_told_its_threads(encoder: str, said: str) -> None:
+    for threads in (1, 3):
+        options, _ = encode.settings(encoder, OutputSetting(), 100, True, threads=threads)
+        assert any(f"{said}{threads}" in value.split(":") for value in options.values())
 
 
 def test_encoders_are_found_by_trying() -> None:
