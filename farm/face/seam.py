@@ -40,8 +40,13 @@ def border_error(source: PlanesBatch, pasted: PlanesBatch, mask_BHW: torch.Tenso
 
 
 def _mean_near(values_HW: torch.Tensor, weights_HW: torch.Tensor, reach: int) -> torch.Tensor:
-    both = torch.stack([values_HW * weights_HW, weights_HW])[:, None].double()
-    size = 2 * reach + 1
-    both = F.avg_pool2d(both, (1, size), stride=1, padding=(0, reach), count_include_pad=False)
-    both = F.avg_pool2d(both, (size, 1), stride=1, padding=(reach, 0), count_include_pad=False)
-    return both[0, 0] / both[1, 0].clamp(min=1e-12)
+    # Sums of running sums: a window costs the same however wide it is.
+    sums = torch.stack([values_HW * weights_HW, weights_HW]).double()
+    for dim in (1, 2):
+        size = sums.shape[dim]
+        running = F.pad(sums.cumsum(dim), (1, 0) if dim == 2 else (0, 0, 1, 0))
+        at = torch.arange(size, device=sums.device)
+        last, first = (at + reach + 1).clamp(max=size), (at - reach).clamp(min=0)
+        sums = running.index_select(dim, last) - running.index_select(dim, first)
+    # What is left of sums of nothing is rounding.
+    return torch.where(sums[1] > 1e-6, sums[0] / sums[1].clamp(min=1e-6), 0.0)
