@@ -130,7 +130,8 @@ def test_chunked_is_whole_with_segments(studio: Studio, tiny: BundleFolder, tmp_
     whole = rendered(studio, job, (Span(0, total),), tmp_path / "whole")
     assert rendered(studio, job, cut(total, 7), tmp_path / "sevens") == whole
     assert rendered(studio, job, cut(total, 13), tmp_path / "thirteens") == whole
-    plain = planned.job(tmp_path, path, tiny, voice_s=2.0)
+    (tmp_path / "other").mkdir()
+    plain = planned.job(tmp_path / "other", path, tiny, voice_s=2.0)  # another job, another plan file
     changed = rendered(studio, plain, (Span(0, total),), tmp_path / "plain")
     held = {k for k in whole if 0.15 < k / 25 < 0.95 or 1.2 <= k / 25 < 1.48} - set(range(17, 21))
     assert {k for k in whole if whole[k] != changed[k]} == held
