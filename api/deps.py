@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.responses import Response
 
 from api.errors import ApiProblem
@@ -134,7 +135,18 @@ def paging(
 
 
 APage = Annotated[Paging, Depends(paging)]
-UpdatedSince = Annotated[AwareDatetime | None, Query(description="Only what changed at or after this time (RFC 3339).")]
+
+
+def _written_out(value: object) -> object:
+    """A bare number would pass for seconds since 1970, which the document does not offer."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", value):
+        raise ValueError("a time as RFC 3339 writes it is needed, with its zone: 2026-11-22T14:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), Field(strict=False)]
+"""A time that a client sends: RFC 3339 with its zone."""
+UpdatedSince = Annotated[Moment | None, Query(description="Only what changed at or after this time (RFC 3339).")]
 
 
 def slice_of(rows: Sequence[object], page: Paging) -> tuple[int, int, str | None]:

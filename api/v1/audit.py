@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from api.deps import Admin, AFarm, APage
+from api.deps import Admin, AFarm, APage, Moment
 from api.v1.answers import Answer, PageAnswer
 from farm.db import audit
 from farm.domain.audit import AuditEntry
@@ -55,8 +55,8 @@ def list_audit(
         str | None, Query(max_length=100, pattern=_PLAIN, description="One (`batch.paused`) or a family (`batch`).")
     ] = None,
     subject: Annotated[str | None, Query(max_length=200, pattern=_PLAIN)] = None,
-    since: Annotated[AwareDatetime | None, Query(description="At or after this time.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
+    since: Annotated[Moment | None, Query(description="At or after this time.")] = None,
+    until: Annotated[Moment | None, Query(description="Before this time.")] = None,
 ) -> PageAnswer[AuditAnswer]:
     """What was done to your tenant's things and by your keys, newest first; for the tenant that runs the farm, also
     what was done to what all tenants share."""

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
-from api.deps import Admin, AFarm, APage, Farm, IdempotencyKey, Raw, answer_of, create_once, slice_of
+from api.deps import Admin, AFarm, APage, Farm, IdempotencyKey, Moment, Raw, answer_of, create_once, slice_of
 from api.errors import ApiProblem
 from api.v1.answers import Answer as AnswerBody
 from api.v1.answers import PageAnswer
@@ -39,9 +39,7 @@ class KeyBody(Strict):
     scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
         default_factory=lambda: [Scope.SUBMIT, Scope.READ], min_length=1, max_length=4
     )
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
-        default=None, description="From then on the key is refused."
-    )
+    expires_at: Moment | None = Field(default=None, description="From then on the key is refused.")
     rate: RateBody | None = Field(default=None, description="Held to as well, where it is lower than its tenant's.")
 
 

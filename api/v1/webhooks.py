@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
-from api.deps import Admin, AFarm, APage, Farm, IdempotencyKey, Raw, answer_of, create_once
+from api.deps import Admin, AFarm, APage, Farm, IdempotencyKey, Moment, Raw, answer_of, create_once
 from api.errors import ApiProblem, not_found
 from api.v1.answers import Answer as AnswerBody
 from api.v1.answers import PageAnswer
@@ -55,7 +55,7 @@ class RotateBody(Strict):
 
 
 class ReplayBody(Strict):
-    since: Annotated[AwareDatetime, Field(strict=False)]
+    since: Moment
     delivered: bool = Field(default=False, description="Also what has arrived, not only what failed or was skipped.")
 
 
