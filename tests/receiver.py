@@ -86,10 +86,12 @@ class Receiver:
 
     @contextmanager
     def running(self) -> Iterator[Receiver]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
-        yield self
-        self.ended.set()
-        self._server.shutdown()
-        self._server.server_close()
-        thread.join()
+        try:
+            yield self
+        finally:
+            self.ended.set()
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()

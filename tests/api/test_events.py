@@ -34,7 +34,7 @@ def test_a_batch_is_watched_to_its_end(client: Client, hands: Hands):
             if any(job.progress.frames_done == 5 for job in event.jobs):
                 rendering.set()
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     hands.plan(one.id)
     held = hands.render_one(one.id, settle_it=False)

@@ -105,7 +105,7 @@ def test_what_is_asked_at_once_is_counted_one_after_the_other(new_tenant: Callab
         except ApiError as error:
             refused.append(error.code)
 
-    threads = [threading.Thread(target=submit) for _ in range(6)]
+    threads = [threading.Thread(target=submit, daemon=True) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -39,7 +39,7 @@ def test_1_what_was_acknowledged_is_done_though_the_api_is_killed(hurt: Field) -
         for number in range(8):
             acknowledged[number] = hurt.submit("still", idempotency_key=f"promise-1-{number}")
 
-    thread = threading.Thread(target=submit)
+    thread = threading.Thread(target=submit, daemon=True)
     thread.start()
     for so_many in (1, 3, 5):
         hurt.until(lambda least=so_many: len(acknowledged) >= least)

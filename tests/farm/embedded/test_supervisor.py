@@ -49,7 +49,7 @@ def test_a_dead_child_is_started_again(tmp_path: Path) -> None:
     said: list[str] = []
     supervisor = Supervisor(said.append)
     first = supervisor.add("sleeper", lambda: python("import time; time.sleep(600)", tmp_path / "log"), 0)
-    watch = threading.Thread(target=supervisor.watch)
+    watch = threading.Thread(target=supervisor.watch, daemon=True)
     watch.start()
     try:
         os.kill(first.pid, signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_hasten_cuts_the_patience_short(tmp_path: Path) -> None:
 
     app = supervisor.add("stubborn", start, 0)
     wait_for(lambda: "up" in (tmp_path / "log").read_text())
-    stopping = threading.Thread(target=supervisor.stop)
+    stopping = threading.Thread(target=supervisor.stop, daemon=True)
     stopping.start()
     wait_for(lambda: "no" in (tmp_path / "log").read_text())
     assert app.alive()

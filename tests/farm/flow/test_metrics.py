@@ -67,7 +67,7 @@ def test_a_settle_that_commits_late_is_not_missed(fleet: Fleet) -> None:
             began.set()
             go_on.wait(60)
 
-    thread = threading.Thread(target=slow)
+    thread = threading.Thread(target=slow, daemon=True)
     thread.start()
     assert began.wait(60)
     fleet.run("select pg_sleep(1.5)")  # the transaction is now older than the collector's distance

@@ -46,7 +46,7 @@ def _serving(address: str) -> Iterator[Server]:
 
     listening = http.server.ThreadingHTTPServer((address, 0), Handler)
     server = Server(listening.server_address[1])
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield server
     listening.shutdown()
