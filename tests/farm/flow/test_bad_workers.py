@@ -137,7 +137,7 @@ def test_quarantine_trial_and_return(pair: Fleet) -> None:
     ((seconds,),) = pair.sql("select extract(epoch from quarantined_until - now()) from workers where id = 'w1'")
     assert 100 < float(str(seconds)) <= 120
     with pair.database.transaction() as session:
-        entry = audit_rows.page(session, pair.tenant).items[0]
+        entry = audit_rows.page(session, pair.tenant, shared=True, action="worker.quarantined").items[0]
     assert (entry.action, entry.subject, entry.actor.name) == ("worker.quarantined", "w1", "farm")
     pair.submit(3)
     assert pair.claim("w1") is None
