@@ -42,7 +42,8 @@ from farm.media import encode, hardware
 from farm.nets import bundle
 from farm.nets.ready import Ready, ready
 from farm.nets.synthesis import Synthesis
-from workers import pipeline, plan_file
+from workers import plan_file
+from workers.pipeline import Chunk
 from workers.studio import Studio
 from workers.studio_setup import Setup
 from workers.work import BundleFolder, Planned, PlanWork, RenderWork
@@ -109,15 +110,8 @@ class Bench:
         given: list[Any] = []
         nets = self.studio._face_nets  # pyright: ignore[reportPrivateUsage]
         watch = _Watch(self.loaded, nets())
-        for name, stage in pipeline.stages(
-            self.work,
-            plan,
-            watch.bundle,
-            who,
-            plan.batch_frames,
-            nets,
-            lambda report: None,
-        ):
+        chunk = Chunk(self.work, plan, watch.bundle, who, plan.batch_frames, nets, lambda report: None)
+        for name, stage in chunk.stages():
             made: list[Any] = []
             given, watch.cpu_s = given[::-1], 0.0
             started, computed = time.perf_counter(), time.process_time()

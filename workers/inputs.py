@@ -108,7 +108,7 @@ class Inputs:
         os.close(handle)
         part = Path(name)
         try:
-            found = patiently(lambda: self._store.get_file(key, part)).sha256 or _sha256(part)
+            found = patiently(lambda: self._store.get_file(key, part)).sha256 or file_sha256(part)
             if found != sha256:
                 raise Transient("blob_corrupt", f"{key} holds bytes of SHA-256 {found}, not {sha256}")
             os.replace(part, kept)
@@ -156,6 +156,6 @@ def _link(path: Path, dest: Path) -> None:
         shutil.copyfile(path, dest)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

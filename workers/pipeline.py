@@ -82,57 +82,12 @@ def open_reader(path: Path, video: PlannedVideo, is_still: bool, decoder: str | 
     return Reader(decode.open_video(path, video.index, decoder), min(RECENT, RECENT_BYTES // frame_bytes))
 
 
-def render(
-    work: RenderWork,
-    plan: PlanFile,
-    bundle: Ready,
-    who: Appearance,
-    batch_frames: int,
-    nets: Callable[[], FaceNets],
-    report: Report,
-    check: Check,
-    decoder: str | None = None,
-    shelf: Shelf | None = None,
-) -> Rendered:
-    """Write the segment of work.span to work.dest, and see that it is fit to be shown (else OutputCheckFailed).
+class Chunk:
+    """One chunk's rendering: its stages, each a generator that runs in a thread of its own.
 
     nets: for masks and scores. decoder: the GPU's, where it is to be used. shelf: where the chunk before may have left
     its videos open.
     """
-    chunk = _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder, shelf or Shelf())
-    line = Line(chunk.stages())
-    total, done, started, computed = len(work.span), 0, time.monotonic(), time.process_time()
-    for batch in line:
-        check()
-        done += len(batch.outputs)
-        rate = done / max(time.monotonic() - started, 1e-9)
-        report(Progress(Phase.RENDERING, done, total, rate))
-    checked = time.perf_counter()
-    check_segment(work.dest, chunk.given)
-    scores, marks = verdict(chunk.scorer.scores(), work, is_trained=bundle.manifest.trained)
-    seconds = {**line.seconds, "check": time.perf_counter() - checked}
-    seconds |= {f"{stage}_cpu": spent for stage, spent in line.cpu_seconds.items()}
-    seconds |= {"cpu": time.process_time() - computed, "line": time.monotonic() - started}
-    return Rendered(done, seconds, scores, marks)
-
-
-def stages(
-    work: RenderWork,
-    plan: PlanFile,
-    bundle: Ready,
-    who: Appearance,
-    batch_frames: int,
-    nets: Callable[[], FaceNets],
-    report: Report,
-    decoder: str | None = None,
-    shelf: Shelf | None = None,
-) -> list[Stage]:
-    """What becomes of a chunk's frames, from the file to the segment."""
-    return _Chunk(work, plan, bundle, who, batch_frames, nets, report, decoder, shelf or Shelf()).stages()
-
-
-class _Chunk:
-    """The stages of one chunk; each is a generator that runs in a thread of its own."""
 
     def __init__(
         self,
@@ -143,11 +98,11 @@ class _Chunk:
         batch_frames: int,
         nets: Callable[[], FaceNets],
         report: Report,
-        decoder: str | None,
-        shelf: Shelf,
+        decoder: str | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._work, self._plan, self._bundle, self._who, self._report = work, plan, bundle, who, report
-        self._batch, self._decoder, self._shelf = batch_frames, decoder, shelf
+        self._batch, self._decoder, self._shelf = batch_frames, decoder, shelf or Shelf()
         self._nets = nets
         self._pastes = work.spec.kind is Kind.DUB
         self._shown = plan.timeline.source_index[work.span.start : work.span.stop]
@@ -156,10 +111,28 @@ class _Chunk:
         self._lanes = factors.lanes(work.spec, bundle.gains, plan.timeline, work.span, runs, clocks)
         self._voice = next((lane for lane in self._lanes[Factor.LIP] if lane.video == factors.VOICE), None)
         picture, _ = self._picture()
-        self.given = Given(picture, plan.timeline.time_base)
-        self.scorer = Scorer(work, plan, picture, self._voice, nets)
+        self._given = Given(picture, plan.timeline.time_base)
+        self._scorer = Scorer(work, plan, picture, self._voice, nets)
+
+    def render(self, check: Check) -> Rendered:
+        """Write the segment of the span to the work's dest; see that it is fit to be shown (else OutputCheckFailed)."""
+        line = Line(self.stages())
+        total, done, started, computed = len(self._work.span), 0, time.monotonic(), time.process_time()
+        for batch in line:
+            check()
+            done += len(batch.outputs)
+            rate = done / max(time.monotonic() - started, 1e-9)
+            self._report(Progress(Phase.RENDERING, done, total, rate))
+        checked = time.perf_counter()
+        check_segment(self._work.dest, self._given)
+        scores, marks = verdict(self._scorer.scores(), self._work, is_trained=self._bundle.manifest.trained)
+        seconds = {**line.seconds, "check": time.perf_counter() - checked}
+        seconds |= {f"{stage}_cpu": spent for stage, spent in line.cpu_seconds.items()}
+        seconds |= {"cpu": time.process_time() - computed, "line": time.monotonic() - started}
+        return Rendered(done, seconds, scores, marks)
 
     def stages(self) -> list[Stage]:
+        """What becomes of the chunk's frames, from the file to the segment."""
         return [
             ("decode", self.decode),
             ("encode_factors", self.encode_factors),
@@ -248,7 +221,7 @@ class _Chunk:
                 shown = range(batch.outputs.start, batch.outputs.stop)
                 image_B3SS = self._bundle.generator(batch.motion_BM, self._who.scene)
                 image_N3SS = out_of_slots(image_B3SS, shown, self._batch)
-                self.scorer.generated(batch.outputs, out_of_slots(batch.motion_BM, shown, self._batch), image_N3SS)
+                self._scorer.generated(batch.outputs, out_of_slots(batch.motion_BM, shown, self._batch), image_N3SS)
                 yield replace(batch, motion_BM=None, generated_N3SS=image_N3SS)
 
     def composite(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
@@ -257,7 +230,7 @@ class _Chunk:
             for batch in batches:
                 image = batch.generated_N3SS
                 if image is None:
-                    self.scorer.composed(batch.outputs, batch.source, batch.frames, batch.frames)
+                    self._scorer.composed(batch.outputs, batch.source, batch.frames, batch.frames)
                     yield batch
                 elif self._pastes:
                     planes = to_device(batch.frames, source.picture, self._bundle.device)
@@ -274,13 +247,13 @@ class _Chunk:
                         share_B=np.asarray(source.share[at]),
                     )
                     made = to_frames(planes, batch.frames)
-                    self.scorer.composed(batch.outputs, batch.source, batch.frames, made, lower)
+                    self._scorer.composed(batch.outputs, batch.source, batch.frames, made, lower)
                     yield replace(batch, frames=made, generated_N3SS=None)
                 else:
                     planes = square.planes(image)
                     pts = timeline.pts[batch.outputs.start : batch.outputs.stop]
                     made = _frames(planes, batch.outputs, pts)
-                    self.scorer.composed(batch.outputs, batch.source, (), made)
+                    self._scorer.composed(batch.outputs, batch.source, (), made)
                     yield replace(batch, frames=made, generated_N3SS=None)
 
     def _jaw(self, outputs: Span, image_N3SS: torch.Tensor) -> NDArray[np.float32]:
@@ -313,7 +286,7 @@ class _Chunk:
             for batch in batches:
                 for frame in batch.frames:
                     encoder.add(frame)
-                    self.given.add(frame)
+                    self._given.add(frame)
                     if work.frame_hashes is not None:
                         hashes.append(f"{frame.index} {frame_sha256(frame)}\n")
                 if work.preview is not None and (is_first or time.monotonic() - previewed >= work.preview_s):

@@ -25,7 +25,7 @@ from farm.nets.ready import Ready, ready
 from workers import plan_file
 from workers.coding import Appearance, appearance
 from workers.factors import SOURCE
-from workers.pipeline import open_reader, render
+from workers.pipeline import Chunk, open_reader
 from workers.reasons import Failed
 from workers.shelf import Shelf
 from workers.studio_setup import Setup
@@ -125,7 +125,8 @@ class Studio:
         check()
         who = self._appearance(work, plan, loaded)
         try:
-            return render(work, plan, loaded, who, frames, self._face_nets, report, check, self._decoder, self._shelf)
+            chunk = Chunk(work, plan, loaded, who, frames, self._face_nets, report, self._decoder, self._shelf)
+            return chunk.render(check)
         except (torch.OutOfMemoryError, MemoryError) as error:
             # What else is in memory must not make the next, smaller try fail as well.
             self._bundles.clear()

@@ -25,6 +25,7 @@ from farm.domain.media import VideoFacts
 from farm.domain.order import Blob
 from farm.errors import Transient
 from farm.storage import keys
+from workers.inputs import file_sha256
 from workers.workshop import Workshop
 
 AHEAD_S: Final = 1
@@ -77,7 +78,7 @@ def bring(folder: Path, video: Blob, how: str, shop: Workshop) -> Path:
 
 def keep(made: Path, video: Blob, how: str, shop: Workshop) -> None:
     """Store a track that was made here."""
-    sha256 = _sha256(made)
+    sha256 = file_sha256(made)
     with suppress(Transient):
         shop.store.put_file(made, keys.track(video, how, made.stem, sha256))
     shop.inputs.keep(made, sha256)
@@ -96,7 +97,7 @@ def code_sha256() -> str:
     weight."""
     digest = hashlib.sha256()
     for path in _code():
-        digest.update(f"{path.name} {_sha256(path)}\n".encode())
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -107,8 +108,3 @@ def _code() -> Iterator[Path]:
     yield from sorted((here / "media").glob("*.py"))
     yield Path(__file__).with_name("survey.py")
     yield Path(__file__).with_name("track_file.py")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from farm.errors import Transient
 from farm.media import decode
 from farm.nets.manifest import MANIFEST
 from farm.storage import keys
-from farm.storage.blobs import BlobStore, open_store
+from farm.storage.blobs import BlobStore
 from tests import media_files
 from tests.workers import planned
 from workers.ahead import Ahead
@@ -28,12 +28,6 @@ from workers.studio import Studio
 from workers.work import BundleFolder
 
 LEASE = Lease("chk_1", "job_1", "bat_1", "ten_1", Work.RENDER, Span(0, 8), 1, "token", 0.0, 60.0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    (tmp_path / "store").mkdir()
-    return open_store((tmp_path / "store").as_uri())
 
 
 def put(store: BlobStore, data: bytes) -> Blob:

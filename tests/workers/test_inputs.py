@@ -12,15 +12,9 @@ from farm.domain.order import Blob
 from farm.errors import Rejected, Transient
 from farm.nets.manifest import MANIFEST
 from farm.storage import keys
-from farm.storage.blobs import BlobStore, open_store
+from farm.storage.blobs import BlobStore
 from workers.inputs import Inputs
 from workers.work import BundleFolder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    (tmp_path / "store").mkdir()
-    return open_store((tmp_path / "store").as_uri())
 
 
 def put(store: BlobStore, data: bytes) -> Blob:
