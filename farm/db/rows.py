@@ -151,6 +151,8 @@ class AssetRow(Row):
 
 
 class VersionRow(Row):
+    """lineage, reports, gate: documents of farm.domain.version. evaluation: the JSON that the gate reads."""
+
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("model", "name"), UniqueConstraint("model", "id"))
 
@@ -162,32 +164,65 @@ class VersionRow(Row):
     manifest: Mapped[dict[str, Any]]
     trained: Mapped[bool]
     licence: Mapped[str]
+    lineage: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    evaluation: Mapped[dict[str, Any] | None]
+    reports: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    gate: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = _now()
 
 
 class ModelRow(Row):
+    """gate, canary: documents of farm.domain.gate and farm.domain.canary; empty for the defaults."""
+
     __tablename__ = "models"
 
     name: Mapped[str] = mapped_column(primary_key=True)
+    gate: Mapped[dict[str, Any] | None]
+    canary: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = _now()
 
 
 class AliasRow(Row):
+    """revision: how often it was changed. share: of new jobs that ask for champion, where this is the canary. since:
+    when it came to its version. watched_at: when its scores were last looked at (farm.flow.canary)."""
+
     __tablename__ = "aliases"
-    __table_args__ = (ForeignKeyConstraint(["model", "version_id"], ["versions.model", "versions.id"]),)
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "version_id"], ["versions.model", "versions.id"]),
+        CheckConstraint("share BETWEEN 0 AND 1", name="share"),
+    )
 
     model: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     version_id: Mapped[str]
+    share: Mapped[float | None]
+    revision: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    since: Mapped[datetime] = _now()
+    watched_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = _now()
 
 
+class StagingRow(Row):
+    """An alias that moves once workers have the version, or at `until`. move: a document of farm.domain.staging."""
+
+    __tablename__ = "stagings"
+    __table_args__ = (ForeignKeyConstraint(["model", "version_id"], ["versions.model", "versions.id"]),)
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[str]
+    move: Mapped[dict[str, Any]]
+    since: Mapped[datetime] = _now()
+    until: Mapped[datetime]
+
+
 class AliasMoveRow(Row):
-    """undone: a promotion that a rollback took back; the next rollback goes further back."""
+    """undone: a promotion that a rollback took back; the next rollback goes further back. share: the canary's from then
+    on. reasons: why a promotion was below the gate (forced), or why a canary was stopped."""
 
     __tablename__ = "alias_moves"
     __table_args__ = (
-        _one_of("kind", ("promote", "rollback")),
+        _one_of("kind", ("promote", "rollback", "share", "stop")),
         ForeignKeyConstraint(["model", "alias"], ["aliases.model", "aliases.name"]),
         Index("ix_alias_moves_model_alias_id", "model", "alias", "id"),
     )
@@ -199,6 +234,9 @@ class AliasMoveRow(Row):
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
     previous_version_id: Mapped[str | None] = mapped_column(ForeignKey("versions.id"))
     actor: Mapped[str]
+    share: Mapped[float | None]
+    forced: Mapped[bool] = mapped_column(server_default=text("false"))
+    reasons: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
     undone: Mapped[bool] = mapped_column(server_default=text("false"))
     at: Mapped[datetime] = _now()
 
@@ -248,6 +286,7 @@ class BatchRow(Row):
 
 class JobRow(Row):
     """chunks_*, frames_done: sums over render chunks, equal to the rows at every commit. number: age, for claims.
+    cohort: which of the two it got while a canary had a share of the jobs that ask for champion.
 
     *_erased_at: since when that class of its objects counts as gone; sweep_at: when the store is gone through for them
     (farm.flow.retain).
@@ -304,6 +343,8 @@ class JobRow(Row):
             postgresql_where=text("finished_at IS NOT NULL AND output IS NOT NULL AND output_erased_at IS NULL"),
         ),
         Index("ix_jobs_sweep_at", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
+        _one_of("cohort", ("champion", "canary")),
+        Index("ix_jobs_cohort", "version_id", "created_at", postgresql_where=text("cohort IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -317,6 +358,7 @@ class JobRow(Row):
     status_reason: Mapped[str] = mapped_column(server_default="")
     priority: Mapped[int]
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    cohort: Mapped[str | None]
     deadline: Mapped[datetime | None]
     spec: Mapped[dict[str, Any]]
     plan: Mapped[dict[str, Any] | None]
@@ -643,7 +685,8 @@ class WebhookTryRow(Row):
 class WorkerRow(Row):
     """quarantined_until: set and past, the worker is on trial: its next chunk ends the quarantine or renews it.
     quarantines: in a row, which makes each longer than the one before. forgiven_at: failures before it no longer count.
-    speeds: {version id: {size class: frames a second}} as measured by itself (farm.domain.speed)."""
+    speeds: {version id: {size class: frames a second}} as measured by itself (farm.domain.speed). bundles: {version id:
+    what it says of the files that it has or fetches} (farm.domain.staging)."""
 
     __tablename__ = "workers"
 
@@ -660,6 +703,7 @@ class WorkerRow(Row):
     quarantines: Mapped[int] = mapped_column(server_default="0")
     forgiven_at: Mapped[datetime | None]
     speeds: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    bundles: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     started_at: Mapped[datetime] = _now()
     heartbeat_at: Mapped[datetime] = _now()
     left_at: Mapped[datetime | None]

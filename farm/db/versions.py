@@ -11,7 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from farm.db.rows import AliasMoveRow, AliasRow, ModelRow, VersionRow
 from farm.db.session import Session
-from farm.domain.version import MODEL, Version
+from farm.domain.document import from_document, to_document
+from farm.domain.gate import Decision, Gate
+from farm.domain.version import MODEL, Lineage, ReportFile, Version
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,31 @@ def add(session: Session, version: Version) -> bool:
             manifest=dict(version.manifest),
             trained=version.trained,
             licence=version.licence,
+            lineage=to_document(version.lineage),
+            evaluation=None if version.evaluation is None else dict(version.evaluation),
+            reports=to_document(version.reports),
+            gate=to_document(version.gate),
         )
         .on_conflict_do_nothing(index_elements=["model", "name"])
         .returning(VersionRow.id)
     )
     return session.scalar(added) is not None
+
+
+def gate(session: Session, model: str = MODEL) -> Gate | None:
+    """The model's own gate; None where nobody set one."""
+    document = session.scalar(select(ModelRow.gate).where(ModelRow.name == model))
+    return None if document is None else from_document(Gate, document)
+
+
+def set_gate(session: Session, model: str, gate: Gate | None) -> None:
+    document = None if gate is None else to_document(gate)
+    statement = insert(ModelRow).values(name=model, gate=document)
+    session.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"gate": document}))
+
+
+def note_decision(session: Session, version_id: str, decision: Decision) -> None:
+    session.execute(update(VersionRow).where(VersionRow.id == version_id).values(gate=to_document(decision)))
 
 
 def lock_alias(session: Session, model: str, alias: str) -> str | None:
@@ -158,4 +180,8 @@ def _some(row: VersionRow) -> Version:
         manifest=row.manifest,
         trained=row.trained,
         licence=row.licence,
+        lineage=from_document(Lineage, row.lineage),
+        evaluation=row.evaluation,
+        reports={name: from_document(ReportFile, file) for name, file in row.reports.items()},
+        gate=None if row.gate is None else from_document(Decision, row.gate),
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from farm.db import versions
 from farm.db.session import Session
+from farm.domain import gate
 from farm.domain.audit import Action
+from farm.domain.gate import Decision, Measured
 from farm.domain.ids import new_id
 from farm.domain.placement import queue_for
 from farm.domain.tenant import FARM, Actor
-from farm.domain.version import MODEL, Version
+from farm.domain.version import CHAMPION, MODEL, Lineage, ReportFile, Version
 from farm.domain.webhook import Topic
 from farm.errors import Rejected
 from farm.flow import audit, notify
@@ -24,9 +27,13 @@ def register(
     bundle_sha256: str,
     manifest: Mapping[str, object],
     model: str = MODEL,
+    lineage: Lineage | None = None,
+    evaluation: Mapping[str, object] | None = None,
+    reports: Mapping[str, ReportFile] | None = None,
     actor: Actor = FARM,
 ) -> Version:
-    """Make uploaded weights known. The same bundle under the same name is answered with its version again.
+    """Make uploaded weights known, with what the gate says of them now. The same bundle under the same name is answered
+    with its version again. Files that a finished run left behind come in through `farm.flow.register`.
 
     `trained` and `licence` are read from the manifest. Rejected("version_name_taken") when the name has other weights,
     "manifest_queue" when the manifest's queue is no name of one.
@@ -44,7 +51,11 @@ def register(
         manifest=manifest,
         trained=manifest.get("trained") is True,
         licence=str(manifest.get("licence", "")),
+        lineage=lineage or Lineage(),
+        evaluation=evaluation,
+        reports=reports or {},
     )
+    version = replace(version, gate=decide(session, version))
     if versions.add(session, version):
         detail = {"model": model, "name": name, "bundle_sha256": bundle_sha256}
         audit.record(session, actor, Action.VERSION_REGISTERED, version.id, detail)
@@ -53,6 +64,17 @@ def register(
     if found is None or found.bundle_sha256 != bundle_sha256:
         raise Rejected("version_name_taken", f"{model} has a version {name!r} with other weights", pointer="/name")
     return found
+
+
+def decide(session: Session, version: Version) -> Decision:
+    """What the model's gate says of a version now, beside the champion."""
+    champion = versions.aliased(session, version.model, CHAMPION)
+    rules = versions.gate(session, version.model) or gate.DEFAULT
+    return gate.decide(rules, _measured(version), None if champion is None else _measured(champion))
+
+
+def _measured(version: Version) -> Measured:
+    return Measured(version.id, version.name, version.trained, version.evaluation)
 
 
 def resolve(session: Session, text: str, model: str = MODEL) -> Version | None:

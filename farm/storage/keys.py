@@ -105,3 +105,8 @@ def bundle_file(bundle_key: str, path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in path:
         raise Rejected("path_refused", f"not a path inside a bundle: {path!r}")
     return f"{bundle_key}/{pure}"
+
+
+def report(bundle_sha256: str, evaluation_sha256: str, path: str) -> str:
+    """One file of a version's evaluation report: the same weights may be evaluated again."""
+    return bundle_file(f"reports/{bundle_sha256}/{evaluation_sha256[:16]}", path)
