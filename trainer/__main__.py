@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from farm.nets import bundle
 from farm.nets.manifest import Manifest
-from trainer import loop
+from trainer import commands, loop
 from trainer.cast import Cast
 from trainer.corpus import Corpus, open_corpus
 from trainer.evaluate import evaluate
@@ -26,6 +26,7 @@ from trainer.stages import Setting
 DATA = Path.home() / ".cache" / "dubfarm" / "corpus"
 PRIORS = Path.home() / ".cache" / "dubfarm" / "priors"
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+commands.register(app)
 
 
 @app.callback()

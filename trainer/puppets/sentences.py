@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -41,3 +42,31 @@ def speak(dice: np.random.Generator, words: int, *, held_out: bool) -> Speech:
     voice = f"{language}+{dice.choice(_HELD_OUT_VOICES if held_out else _VOICES)}"
     speed, pitch, range_ = (int(dice.integers(low, high)) for low, high in ((140, 210), (30, 75), (30, 80)))
     return say(text, voice, speed, pitch, range_)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How somebody speaks: an espeak-ng voice, its words a minute, pitch and range of pitch (0 to 100)."""
+
+    voice: str
+    words_per_minute: int
+    pitch: int
+    range: int
+
+
+def manner(dice: np.random.Generator) -> Manner:
+    """Somebody's own way of speaking."""
+    voice = f"{dice.choice(list(_WORDS))}+{dice.choice(_VOICES)}"
+    speed, pitch, range_ = (int(dice.integers(low, high)) for low, high in ((140, 210), (30, 75), (30, 80)))
+    return Manner(voice, speed, pitch, range_)
+
+
+def speak_for(dice: np.random.Generator, how: Manner, seconds: float) -> Speech:
+    """A sentence in somebody's manner that lasts at least so long."""
+    words = max(4, round(2 * seconds))
+    while True:
+        text = " ".join(dice.choice(_WORDS[how.voice.partition("+")[0]].split(), words))
+        speech = say(text, how.voice, how.words_per_minute, how.pitch, how.range)
+        if speech.duration_s >= seconds:
+            return speech
+        words += 1 + words // 3

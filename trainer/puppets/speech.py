@@ -50,10 +50,12 @@ class SynthesiserMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class Speech:
-    """A spoken text. wave: float32 at 16 kHz. phonemes: (start in seconds, mnemonic), in order."""
+    """A spoken text. wave: float32 at 16 kHz. phonemes: (start in seconds, mnemonic), in order. voice: espeak-ng's."""
 
     wave: NDArray[np.float32]
     phonemes: tuple[tuple[float, str], ...]
+    text: str = ""
+    voice: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -128,7 +130,7 @@ def say(text: str, voice: str = "en-us+m3", words_per_minute: int = 165, pitch: 
         library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, 1, None, None)
         library.espeak_Synchronize()
     wave = np.concatenate(waves).astype(np.float32) / np.float32(32768)
-    return Speech(_resample(wave, rate_hz), tuple(phonemes))
+    return Speech(_resample(wave, rate_hz), tuple(phonemes), text, voice)
 
 
 def _resample(wave: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
