@@ -36,6 +36,7 @@ class Progress:
     steps: int
     terms: dict[str, float]
     samples_per_s: float
+    batch: int
 
 
 class Deadline(Exception):
@@ -85,7 +86,7 @@ def train(
                 terms = one_step(setting, scene, stage, step, optimisers)
                 curves.write(json.dumps({"stage": stage.name, "step": step, **terms}) + "\n")
                 speed = stage.batch / (time.perf_counter() - began)
-                report(Progress(stage.name, step + 1, stage.steps, terms, speed))
+                report(Progress(stage.name, step + 1, stage.steps, terms, speed, stage.batch))
                 here, last = Place(number, step + 1), step + 1 == stage.steps
                 stopping = stop(here)
                 if not last and (stopping or (step + 1) % recipe.checkpoint_every == 0):

@@ -330,7 +330,44 @@ def single_gpu() -> Recipe:
     )
 
 
-RECIPES: Final[dict[str, Callable[[], Recipe]]] = {"paper": paper, "single_gpu": single_gpu, "tiny": tiny}
+def smoke() -> Recipe:
+    """A handful of puppets and `tiny`'s stages cut to seconds each: for trying the machinery, not for pictures."""
+    base = tiny()
+    lengths = {
+        "readout": (24, 16),
+        "appearance_motion": (24, 8),
+        "lip": (12, 4),
+        "eye": (8, 8),
+        "pose": (12, 16),
+        "expression_generator": (20, 8),
+    }
+    stages = []
+    for stage in base.stages:
+        count, batch = lengths[stage.name]
+        first, *rest = stage.phases
+        # Freezes come at the same share of the stage as in `tiny`.
+        groups = tuple(
+            dataclasses.replace(group, until=group.until and group.until * count // stage.steps)
+            for group in first.groups
+        )
+        first = dataclasses.replace(first, groups=groups, warmup=min(first.warmup, 4))
+        stages.append(dataclasses.replace(stage, phases=(first, *rest), steps=count, batch=batch))
+    return dataclasses.replace(
+        base,
+        name="smoke",
+        corpus=CorpusSetting(64, 13, 3, frames=12, loose=4),
+        stages=tuple(stages),
+        choices=dataclasses.replace(base.choices, bank=64),
+        checkpoint_every=8,
+    )
+
+
+RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
+    "paper": paper,
+    "single_gpu": single_gpu,
+    "smoke": smoke,
+    "tiny": tiny,
+}
 
 
 def _hinge() -> tuple[Term, ...]:

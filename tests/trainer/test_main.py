@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -32,18 +33,66 @@ def test_run_writes_a_bundle_that_says_what_it_is(
     figures = json.loads((tmp_path / "bundle" / "evaluation.json").read_text())
     assert figures["held_out_identities"] == 2
     assert set(figures["jaw_by_shift"]) == {"-4", "-2", "0", "2", "4"}
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["stage_number"], status["stages"], status["error"]) == ("succeeded", 6, 6, None)
+    assert status["losses"].keys() == set(curves["expression_generator"])
     for name in ("readout", "appearance_motion", "lip", "expression_generator"):
         assert (tmp_path / f"after_{name}.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--recipe", "none"], ["--recipe", "tiny", "--steps", "lip"], ["--recipe", "tiny", "--steps", "x=1"]]
-)
-def test_a_wrong_wish_is_refused(arguments: list[str], tmp_path: Path) -> None:
-    result = CliRunner().invoke(command.app, ["run", "--out", str(tmp_path), *arguments])
-    assert result.exit_code == 2
+def invoke(out: Path, *arguments: str) -> tuple[int, dict]:
+    result = CliRunner().invoke(command.app, ["run", "--out", str(out), *arguments])
+    place = out / "status.json"
+    return result.exit_code, json.loads(place.read_text()) if place.exists() else {}
+
+
+def test_wrong_overrides_are_refused_all_at_once(tmp_path: Path) -> None:
+    wrong = ["--steps", "lip", "--steps", "x=1", "--set", "seed=often"]
+    code, status = invoke(tmp_path, "--recipe", "tiny", *wrong)
+    assert (code, status["state"], status["error"]["code"]) == (1, "failed", "bad_override")
+    for part in ("'stages.lip' is not KEY=VALUE", "no key stages.x.steps", "seed: wants a whole number"):
+        assert part in status["error"]["detail"]
+
+
+def test_an_unknown_recipe_is_wrong_usage(tmp_path: Path) -> None:
+    assert invoke(tmp_path, "--recipe", "none") == (2, {})
 
 
 def test_paper_says_what_it_lacks(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command.app, ["run", "--recipe", "paper", "--out", str(tmp_path), "--priors", "/none"])
-    assert "vgg19: no file /none/vgg19.pth" in str(result.exception)
+    code, status = invoke(tmp_path, "--recipe", "paper", "--priors", "/none")
+    assert (code, status["error"]["code"]) == (1, "bad_dataset")
+    assert "vgg19: no file /none/vgg19.pth" in status["error"]["detail"]
+
+
+def test_a_broken_corpus_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("not a folder")
+    code, status = invoke(tmp_path / "out", "--recipe", "smoke", "--data", str(tmp_path / "data"))
+    assert (code, status["error"]["code"]) == (1, "bad_dataset")
+
+
+def test_a_stopped_run_goes_on_by_the_same_command(
+    recipe: Recipe, corpus: Corpus, corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = dataclasses.replace(recipe, stages=recipe.stages[:1])
+    monkeypatch.setitem(RECIPES, "tiny", lambda: short)
+    steps = ["--recipe", "tiny", "--data", str(corpus_folder)]
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(command.Door, "stopping", lambda self: True)
+    code, status = invoke(out, *steps)
+    assert (code, status["state"], status["step"]) == (3, "stopped", 1)
+    monkeypatch.undo()
+    monkeypatch.setitem(RECIPES, "tiny", lambda: short)
+    code, status = invoke(out, *steps)
+    assert (code, status["state"], status["stage"], status["step"]) == (0, "succeeded", "readout", 4)
+    assert len((out / "curves.jsonl").read_text().splitlines()) == 4
+
+
+def test_recipes_are_listed_with_their_keys() -> None:
+    listed = json.loads(CliRunner().invoke(command.app, ["recipes", "--json"]).output)["recipes"]
+    assert {entry["name"] for entry in listed} == set(RECIPES)
+    for entry in listed:
+        steps = {key["name"]: key["default"] for key in entry["keys"] if key["name"].endswith(".steps")}
+        assert steps == {f"stages.{stage['name']}.steps": stage["steps"] for stage in entry["stages"]}
+    plain = CliRunner().invoke(command.app, ["recipes"]).output
+    assert "stages.lip.steps" in plain
