@@ -26,7 +26,8 @@ from trainer.cast import Cast
 from trainer.corpus import Corpus, open_corpus
 from trainer.evaluate import evaluate
 from trainer.pictures import save_grid
-from trainer.priors import PriorMissing, open_prior
+from trainer.prior_files import open_priors
+from trainer.priors import PriorMissing
 from trainer.recipes import RECIPES, Recipe, Stage
 from trainer.stages import Setting
 from trainer.status import Door, Status, TrainingFailed
@@ -117,7 +118,7 @@ def _end(door: Door, code: str, detail: str) -> NoReturn:
 def _run(chosen: Recipe, data: Path, out: Path, priors: Path, door: Door) -> None:
     (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(chosen), indent=2) + "\n")
     door.show(stages=len(chosen.stages))
-    brought = {name: open_prior(name, priors) for name in chosen.priors if name != "readout"}
+    brought = open_priors(chosen.priors, priors)
     names = [stage.name for stage in chosen.stages]
     with _bars() as bars:
         corpus = _corpus(chosen, data, bars)

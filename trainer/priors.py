@@ -7,7 +7,6 @@ the ones of the paper are files that the user brings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 import torch
@@ -38,18 +37,6 @@ class Prior(Protocol):
         """Features of pictures in [-1, 1]."""
         ...
 
-
-CARDS: Final = {
-    "vgg19": PriorCard(
-        "vgg19", "BSD-3-Clause (torchvision; ImageNet terms)", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-    ),
-    "vggface": PriorCard("vggface", "CC BY-NC (VGG)", "https://www.robots.ox.ac.uk/~vgg/software/vgg_face, exported"),
-    "deep3d": PriorCard(
-        "deep3d", "MIT code, Basel Face Model terms", "https://github.com/sicxu/Deep3DFaceRecon_pytorch, exported"
-    ),
-    "emoca": PriorCard("emoca", "non-commercial (MPI)", "https://github.com/radekd91/emoca, exported"),
-    "l2cs": PriorCard("l2cs", "MIT", "https://github.com/Ahmednull/L2CS-Net, exported"),
-}
 
 READ_SIDE: Final = 64
 
@@ -110,82 +97,6 @@ class _Tower(nn.Module):
             x = step(x)
             seen.append(x)
         return self.out(x), seen
-
-
-class Vgg19(nn.Module):
-    """VGG19's first 30 layers (Simonyan & Zisserman 2015), the ReLUs' outputs. Torchvision's weights."""
-
-    card = CARDS["vgg19"]
-    _PLAN: Final = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
-    _MEAN: Final = (0.485, 0.456, 0.406)
-    _STD: Final = (0.229, 0.224, 0.225)
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        below = 3
-        for width in self._PLAN:
-            layers += [nn.MaxPool2d(2)] if width == 0 else [nn.Conv2d(below, width, 3, 1, 1), nn.ReLU()]
-            below = width or below
-        self.layers = nn.Sequential(*layers)
-
-    @classmethod
-    def from_file(cls, path: Path) -> Vgg19:
-        weights = _load_weights("vgg19", path)
-        network = cls()
-        wanted = network.layers.state_dict()
-        found = {key.removeprefix("features."): value for key, value in weights.items() if key.startswith("features.")}
-        missing = sorted(wanted.keys() - found.keys())
-        if missing:
-            raise PriorMissing(f"{path} is not torchvision's VGG19: features.{missing[0]} is missing")
-        network.layers.load_state_dict({key: found[key] for key in wanted})
-        return network.eval().requires_grad_(False)  # pyright: ignore[reportReturnType]
-
-    def features(self, x_B3SS: Tensor) -> tuple[Tensor, ...]:
-        mean, std = (x_B3SS.new_tensor(part).view(1, 3, 1, 1) for part in (self._MEAN, self._STD))
-        x, seen = ((x_B3SS + 1) / 2 - mean) / std, []
-        for layer in self.layers:
-            x = layer(x)
-            if isinstance(layer, nn.ReLU):
-                seen.append(x)
-        return tuple(seen)
-
-
-class Exported:
-    """A user's network as a torch.export program: EMOCA, Deep3DFaceRecon, L2CS, VGGFace. Pictures in [-1, 1] -> a
-    tensor or a tuple of them, for any batch."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        self.card = CARDS[name]
-        _check_there(name, path)
-        try:
-            self._network = torch.export.load(path).module()
-        except Exception as error:
-            raise PriorMissing(f"{path} is not a torch.export program of {name}: {self.card.where}") from error
-
-    def features(self, x_B3SS: Tensor) -> tuple[Tensor, ...]:
-        seen = self._network(x_B3SS)
-        return tuple(seen) if isinstance(seen, tuple | list) else (seen,)
-
-
-def open_prior(name: str, folder: Path) -> Prior:
-    """A user's prior from folder/NAME.pth or folder/NAME.pt2. Raises PriorMissing, which says where to get it."""
-    if name not in CARDS:
-        raise PriorMissing(f"no prior {name!r}: one of {', '.join(CARDS)}, or the read-out that puppets teach")
-    return Vgg19.from_file(folder / "vgg19.pth") if name == "vgg19" else Exported(name, folder / f"{name}.pt2")
-
-
-def _check_there(name: str, path: Path) -> None:
-    if not path.is_file():
-        raise PriorMissing(f"{name}: no file {path}. Get it from {CARDS[name].where} ({CARDS[name].licence})")
-
-
-def _load_weights(name: str, path: Path) -> dict[str, Tensor]:
-    _check_there(name, path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise PriorMissing(f"{path} does not hold weights of {name}: {error}") from error
 
 
 assert len(FACTORS) == 16

@@ -19,6 +19,7 @@ from trainer.augment import DICE, augment
 from trainer.cast import Cast, scale_code, warm_start
 from trainer.corpus import Clips, Corpus, factor_slice
 from trainer.features import Features
+from trainer.landmark_prior import LandmarkPrior
 from trainer.losses import box
 from trainer.priors import Prior
 from trainer.recipes import Choices, Recipe, Stage
@@ -161,9 +162,13 @@ class _Generating(_Scene):
             image=image,
             wanted=batch.wanted,
             factors=batch.factors,
-            motion=self._seen(("readout", "deep3d", "emoca"), image, batch.wanted, generating and "motion" in wants),
+            motion=self._seen(
+                ("readout", "landmarks", "deep3d", "emoca"), image, batch.wanted, generating and "motion" in wants
+            ),
             gaze=self._gaze(image, batch.wanted, generating and "gaze" in wants),
-            perceptual=self._seen(("vgg19",), image, batch.wanted, generating and "perceptual" in wants),
+            perceptual=self._seen(
+                ("vgg19", "efficientnet_lite0"), image, batch.wanted, generating and "perceptual" in wants
+            ),
             face=self._seen(("vggface",), _middle(image), _middle(batch.wanted), generating and "face" in wants),
             scores=(fake[0], real[0]),
             maps=(fake[1], [part.detach() for part in real[1]]),
@@ -183,9 +188,11 @@ class _Generating(_Scene):
         if not asked or "l2cs" in self.setting.recipe.priors:
             return self._seen(("l2cs",), image, wanted, asked)
         at = factor_slice("gaze")
+        landmarks = self.setting.priors.get("landmarks")
+        reader = landmarks if isinstance(landmarks, LandmarkPrior) else self.cast.readout
         with torch.no_grad():
-            true = self.cast.readout(wanted)[:, at]
-        return (self.cast.readout(image)[:, at],), (true,)
+            true = reader(wanted)[:, at]
+        return (reader(image)[:, at],), (true,)
 
     def _prior(self, name: str) -> Prior:
         return self.cast.readout if name == "readout" else self.setting.priors[name]

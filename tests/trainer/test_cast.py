@@ -10,7 +10,8 @@ import torch
 from farm.nets.style import style
 from trainer.cast import Bank, Cast, scale_code, warm_start
 from trainer.discriminator import Discriminator
-from trainer.priors import CARDS, PriorMissing, ReadOut, Vgg19, open_prior
+from trainer.prior_files import CARDS, EfficientNetLite0, Vgg19, open_prior, open_priors
+from trainer.priors import PriorMissing, ReadOut
 from trainer.recipes import Recipe
 
 
@@ -108,3 +109,22 @@ def test_vgg19_takes_torchvisions_names(tmp_path: Path) -> None:
     seen = open_prior("vgg19", tmp_path).features(torch.zeros(1, 3, 32, 32))
     assert len(seen) == 13
     assert seen[-1].shape == (1, 512, 2, 2)
+
+
+def test_every_missing_prior_is_named_at_once_and_landmarks_are_always_there(tmp_path: Path) -> None:
+    with pytest.raises(PriorMissing, match=r"vgg19: no file.*l2cs: no file"):
+        open_priors(["readout", "landmarks", "vgg19", "l2cs"], tmp_path)
+    assert list(open_priors(["readout", "landmarks"], tmp_path)) == ["landmarks"]
+
+
+def test_efficientnet_shows_the_ends_of_its_five_resolutions(tmp_path: Path) -> None:
+    network = EfficientNetLite0()
+    weights = {**network.state_dict(), "_fc.weight": torch.zeros(1)}
+    torch.save(weights, tmp_path / "efficientnet_lite0.pth")
+    picture = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    seen = EfficientNetLite0.from_file(tmp_path / "efficientnet_lite0.pth").features(picture)
+    assert [tuple(x.shape[1:]) for x in seen] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)]
+    assert sum(x.sum() for x in seen).requires_grad  # type: ignore[union-attr]
+    torch.save({"_conv_stem.weight": torch.zeros(1)}, tmp_path / "bad.pth")
+    with pytest.raises(PriorMissing, match="is not EfficientNet-Lite0: _blocks"):
+        EfficientNetLite0.from_file(tmp_path / "bad.pth")
