@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.corpus import FACTORS
+from trainer.corpus import FACTOR_GROUPS, FACTORS
 from trainer.losses import box
 
 
@@ -47,11 +47,15 @@ class ReadOut(nn.Module):
 
     card = PriorCard("puppet read-out", "Apache-2.0", "trained on puppets by this recipe")
 
-    def __init__(self, width: int = 16, hidden: int = 96) -> None:
+    def __init__(self, width: int = 16, hidden: int = 128) -> None:
         super().__init__()
-        self.face = _Tower(width, (32, 32), 6, hidden)
-        self.eyes = _Tower(width, _size("eyes"), 6, hidden)
-        self.mouth = _Tower(width, _size("mouth"), 4, hidden)
+        self.face = _Tower((width, 2 * width, 3 * width, 4 * width), (2, 1, 2, 2), (READ_SIDE, READ_SIDE))
+        self.eyes = _Tower((width, 2 * width, 3 * width), (1, 2, 2), _size("eyes"))
+        self.mouth = _Tower((width, 2 * width, 3 * width), (1, 2, 2), _size("mouth"))
+        pose = len(FACTOR_GROUPS["pose"])
+        self.to_pose = _head(self.face.features, hidden, pose)
+        self.to_eyes = _head(self.eyes.features + pose, hidden, 6)
+        self.to_mouth = _head(self.mouth.features + pose, hidden, 4)
 
     def forward(self, x_B3SS: Tensor) -> Tensor:
         """factors_BF in units of their standard deviation around their mean, in FACTORS' order."""
@@ -65,9 +69,14 @@ class ReadOut(nn.Module):
         """factors_BF and the features."""
         if x_B3SS.shape[-1] != READ_SIDE:
             x_B3SS = F.interpolate(x_B3SS, size=(READ_SIDE, READ_SIDE), mode="area")
-        pose, seen_face = self.face(F.avg_pool2d(x_B3SS, 2))
-        eyes, seen_eyes = self.eyes(box(x_B3SS, "eyes"))
-        mouth, seen_mouth = self.mouth(box(x_B3SS, "mouth"))
+        flat_face, seen_face = self.face(x_B3SS)
+        flat_eyes, seen_eyes = self.eyes(box(x_B3SS, "eyes"))
+        flat_mouth, seen_mouth = self.mouth(box(x_B3SS, "mouth"))
+        pose = self.to_pose(flat_face)
+        # How wide a mouth or how high a brow is depends on how the head is turned: the small parts are told.
+        turned = pose.detach()
+        eyes = self.to_eyes(torch.cat([flat_eyes, turned], 1))
+        mouth = self.to_mouth(torch.cat([flat_mouth, turned], 1))
         brows, lid, corner = eyes[:, 3:5], eyes[:, 5:6], mouth[:, 3:4]
         factors = torch.cat([mouth[:, :3], pose, eyes[:, :3], brows, corner, lid], 1)
         return factors, [*seen_face, *seen_eyes, *seen_mouth, factors]
@@ -79,24 +88,28 @@ def _size(name: str) -> tuple[int, int]:
 
 
 class _Tower(nn.Module):
-    def __init__(self, width: int, size: tuple[int, int], out: int, hidden: int) -> None:
+    """x -> features in a row, and the maps on the way to them."""
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], size: tuple[int, int]) -> None:
         super().__init__()
         self.steps = nn.ModuleList()
         below, (high, wide) = 3, size
-        for channels, stride in ((width, 1), (2 * width, 2), (3 * width, 2)):
+        for channels, stride in zip(widths, strides, strict=True):
             conv = nn.Conv2d(below, channels, 3, stride, 1, bias=False)
             self.steps.append(nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU()))
             below, high, wide = channels, -(-high // stride), -(-wide // stride)
-        self.out = nn.Sequential(
-            nn.Flatten(), nn.Linear(below * high * wide, hidden), nn.ReLU(), nn.Linear(hidden, out)
-        )
+        self.features = below * high * wide
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         seen = []
         for step in self.steps:
             x = step(x)
             seen.append(x)
-        return self.out(x), seen
+        return x.flatten(1), seen
+
+
+def _head(features: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, out))
 
 
 assert len(FACTORS) == 16

@@ -26,9 +26,9 @@ def anchors(parameters_NP: Tensor) -> Tensor:
     """Left eye, right eye and inner mouth of every picture, (N, 3, 2), image-left eye first."""
     p = {name: parameters_NP[:, column] for name, column in COLUMN.items()}
     turn_N23 = _turn(p)
-    eye_x, eye_y = 0.33 * (1 + 0.13 * p["eye_spacing"]), -0.10 + 0.05 * p["eye_height"]
+    eye_x, eye_y = 0.33 * (1 + 0.13 * p["eye_spacing"]), -0.10 + 0.03 * p["eye_height"]
     gap = 0.42 * p["jaw"].clamp_min(0)
-    mouth_y = 0.50 + 0.05 * p["mouth_height"] + 0.03 * p["mouth_corner"] + 0.15 * gap
+    mouth_y = 0.50 + 0.03 * p["mouth_height"] + 0.03 * p["mouth_corner"] + 0.15 * gap
     mouth_y = 0.15 + (mouth_y - 0.15) * (1 + 0.17 * p["jaw"])
     face_w, face_h = 0.74 * (1 + 0.13 * p["face_width"]), 1 + 0.09 * p["face_height"]
     points = []
@@ -68,7 +68,7 @@ def pose_in_crop(parameters_NP: Tensor, picture_from_crop_N23: Tensor) -> Tensor
     tilt = torch.atan2(linear_N22[:, 1, 0], linear_N22[:, 0, 0])
     centre_N2 = torch.linalg.solve(linear_N22, (shift_N2 - picture_from_crop_N23[:, :, 2])[:, :, None])[:, :, 0]
     yaw, pitch, roll = p["yaw"] * 0.6, p["pitch"] * 0.4, p["roll"] * 0.35 - tilt
-    pose = torch.stack([yaw, pitch, roll, centre_N2[:, 0], centre_N2[:, 1] + 0.25, (scale / zoom).log() + 0.1], 1)
+    pose = torch.stack([yaw, pitch, roll, centre_N2[:, 0], centre_N2[:, 1] + 0.25, (scale * (1 + 0.13 * p["eye_spacing"]) / zoom).log() + 0.1], 1)
     return pose / torch.tensor(_POSE_UNIT)
 
 

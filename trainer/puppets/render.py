@@ -173,7 +173,7 @@ class _Picture:
         p, sig, across = self.p, torch.sigmoid, x.abs()
         beard = p["beard"].clamp_min(0) * sig((y - 0.28) / 0.06) * sig((across * 0.9 + y - 0.55) / 0.07)
         face = _mix(face, face * self.hair * 1.1, beard * 0.85)
-        smile, mouth_y = p["mouth_corner"].clamp_min(0), 0.50 + 0.05 * p["mouth_height"]
+        smile, mouth_y = p["mouth_corner"].clamp_min(0), 0.50 + 0.03 * p["mouth_height"]
         cheek = torch.exp(-(((across - 0.40) / 0.13) ** 2 + ((y - 0.22) / 0.11) ** 2))
         face = _shade(face, 1 + 0.22 * cheek * smile)
         fold = _bump((across - 0.40 - 0.35 * (y - 0.32)) / 0.03)
@@ -188,13 +188,13 @@ class _Picture:
         """Sockets, eyeballs between the lids, lash line, brows."""
         p, sig, across = self.p, torch.sigmoid, x.abs()
         raise_, furrow, lid, blink = p["brow_raise"], p["furrow"], p["lid"], p["blink"]
-        centre_x, centre_y = 0.33 * (1 + 0.13 * p["eye_spacing"]), -0.10 + 0.05 * p["eye_height"]
-        width = 0.205 * (1 + 0.16 * p["eye_size"])
+        centre_x, centre_y = 0.33 * (1 + 0.13 * p["eye_spacing"]), -0.10 + 0.03 * p["eye_height"]
+        width = 0.225 * (1 + 0.08 * p["eye_size"])
         u, down = (across - centre_x) / width, y - centre_y
         arc = 1 - u * u
-        opening = (1 - blink).clamp(0, 1.05) * (1 - 0.42 * lid) * (1 + 0.22 * raise_)
-        upper = -(0.62 * width) * opening * arc + 0.02 * blink * arc
-        lower = (0.42 * width) * opening * (1 - 0.25 * lid) * arc + 0.04 * blink * arc
+        # The upper lid blinks, the lower one tightens: each is legible whatever the other does.
+        top, lower = -0.66 * width * arc, 0.48 * width * (1 - 0.6 * lid) * arc
+        upper = top + (lower - top) * (1.08 * blink)
         face = _shade(face, 1 - 0.18 * torch.exp(-(u * u * 0.8 + (down / width * 1.1) ** 2)))
         inside = sig((1 - u.abs()) * width / self.edge) * front
         open_ = sig(torch.minimum(down - upper, lower - down) / self.edge) * inside
@@ -210,13 +210,17 @@ class _Picture:
         ball = _mix(ball, self.iris, disc(dx, dy, radius))
         ball = _mix(ball, 0.04, disc(dx, dy, 0.5 * radius))
         ball = _mix(ball, 1.0, disc(dx - 0.4 * radius, dy + 0.4 * radius, 0.22 * radius))
+        eyelid = sig(torch.minimum(down - top, torch.minimum(upper, lower) - down) / self.edge) * inside
+        face = _mix(face, _shade(self.skin * 0.8, shade), eyelid)
         face = _mix(face, ball, open_)
+        bag = _bump((down - 0.48 * width * (1 - 0.6 * lid) * (1.1 - 0.5 * u * u) - 0.045) / 0.02)
+        face = _shade(face, 1 - (0.22 + 0.22 * lid) * bag * sig((0.9 - u.abs()) * width / self.edge) * front)
         lash = _bump((down - upper) / 0.022) * sig((1.05 - u.abs()) * width / self.edge) * front
         face = _shade(face, 1 - 0.8 * lash)
-        along = (across - centre_x + 0.03 * furrow) / (width * 1.15)
-        brow_y = centre_y - 0.235 - 0.11 * raise_ + 0.03 * furrow
-        brow_y = brow_y + (0.05 + 0.03 * p["brow_arch"]) * along * along - furrow * 0.075 * along
-        thick = 0.028 * (1 + 0.5 * p["brow_thickness"]) * (1.15 - 0.4 * along)
+        along = (across - centre_x + 0.05 * furrow) / (width * 1.15)
+        brow_y = centre_y - 0.26 - 0.12 * raise_ + 0.03 * furrow
+        brow_y = brow_y + (0.05 + 0.02 * p["brow_arch"]) * along * along - furrow * 0.10 * along
+        thick = 0.03 * (1 + 0.3 * p["brow_thickness"]) * (1.15 - 0.4 * along)
         brow = sig((thick - (y - brow_y).abs()) / self.edge) * sig((1 - along.abs()) * width / self.edge) * front
         return _mix(face, self.hair * 0.6, brow * 0.9)
 
@@ -224,15 +228,18 @@ class _Picture:
         """Lips, and between them the dark of the mouth, tongue and teeth."""
         p, sig = self.p, torch.sigmoid
         corner, pucker = p["mouth_corner"], p["pucker"]
-        width = 0.33 * (1 + 0.2 * p["mouth_width"]) * (1 + 0.30 * p["lip_width"] + 0.20 * corner) * (1 - 0.42 * pucker)
+        # People differ in width by far less than speech stretches it, else no picture tells one from the other.
+        width = 0.31 * (1 + 0.05 * p["mouth_width"]) * (1 + 0.40 * p["lip_width"] + 0.06 * corner) * (1 - 0.30 * pucker)
         u = x / width
         arc = (1 - u * u).clamp_min(0)
         full = (arc + 1e-4).sqrt()
         gap = 0.42 * self.jaw.clamp_min(0)
-        middle = 0.50 + 0.05 * p["mouth_height"] + (0.075 - 0.19 * u * u) * corner
+        middle = 0.50 + 0.03 * p["mouth_height"] + (0.075 - 0.19 * u * u) * corner
         inner_top, inner_low = middle - 0.22 * gap * arc, middle + 0.62 * gap * arc
-        lip = 0.075 * (1 + 0.35 * p["lip_thickness"]) * (1 + 0.45 * pucker) * (1 - 0.15 * p["lip_width"])
+        lip = 0.072 * (1 + 0.2 * p["lip_thickness"]) * (1 + 0.9 * pucker)
         inside = sig((1 - u.abs()) * width / self.edge) * front
+        dimple = _bump((x.abs() - width - 0.045) / 0.02) * _bump((y - middle) / 0.07)
+        face = _shade(face, 1 - 0.35 * dimple * (p["lip_width"] - 0.2).clamp_min(0) * front)
         outer = torch.minimum(y - (inner_top - lip * full), (inner_low + 1.25 * lip * full) - y)
         face = _mix(face, _shade(self.lips, shade), sig(outer / self.edge) * inside)
         face = _shade(face, 1 - 0.55 * _bump((y - 0.5 * (inner_top + inner_low)) / 0.016) * inside)
@@ -258,7 +265,7 @@ class _Picture:
 
     def _nose(self, image: Tensor) -> Tensor:
         p = self.p
-        width, length = 0.095 * (1 + 0.3 * p["nose_width"]), 0.17 * (1 + 0.2 * p["nose_length"])
+        width, length = 0.095 * (1 + 0.3 * p["nose_width"]), 0.17 * (1 + 0.12 * p["nose_length"])
         centre_y = 0.16 + 0.04 * p["nose_length"]
         cover, (x, y, _), shade = self._ellipsoid(
             self.origin, [0, centre_y, FACE_DEPTH * 0.93], [width, length, 0.20 + 0 * width]
