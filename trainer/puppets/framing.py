@@ -68,7 +68,17 @@ def pose_in_crop(parameters_NP: Tensor, picture_from_crop_N23: Tensor) -> Tensor
     tilt = torch.atan2(linear_N22[:, 1, 0], linear_N22[:, 0, 0])
     centre_N2 = torch.linalg.solve(linear_N22, (shift_N2 - picture_from_crop_N23[:, :, 2])[:, :, None])[:, :, 0]
     yaw, pitch, roll = p["yaw"] * 0.6, p["pitch"] * 0.4, p["roll"] * 0.35 - tilt
-    pose = torch.stack([yaw, pitch, roll, centre_N2[:, 0], centre_N2[:, 1] + 0.25, (scale * (1 + 0.13 * p["eye_spacing"]) / zoom).log() + 0.1], 1)
+    pose = torch.stack(
+        [
+            yaw,
+            pitch,
+            roll,
+            centre_N2[:, 0],
+            centre_N2[:, 1] + 0.25,
+            (scale * (1 + 0.13 * p["eye_spacing"]) / zoom).log() + 0.1,
+        ],
+        1,
+    )
     return pose / torch.tensor(_POSE_UNIT)
 
 
