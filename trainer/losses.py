@@ -104,9 +104,10 @@ def adversarial(scores: Sequence[Tensor]) -> Tensor:
     return -torch.stack([score.mean() for score in scores]).mean()
 
 
-def distillation(read_BF: Tensor, factors_BF: Tensor) -> Tensor:
-    """Squared error of a linear read-out of the unified feature [ours, beyond the paper; weight 0 in `paper`]."""
-    return F.mse_loss(read_BF, factors_BF)
+def distillation(read_BF: Tensor, factors_BF: Tensor, shown_BF: Tensor | None = None) -> Tensor:
+    """Squared error of factors read off a feature [ours, beyond the paper; weight 0 in `paper`], where they show."""
+    error = (read_BF - factors_BF).square()
+    return (error if shown_BF is None else error * shown_BF).mean()
 
 
 def correlation(x_N: Tensor, y_N: Tensor) -> Tensor:

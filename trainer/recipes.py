@@ -83,6 +83,8 @@ class Choices:
     """Share of stage 3's lip codes that are seen, not heard [ours]."""
     cached_views: int = 0
     """Augmented views of every frame whose unified feature is kept for stages 2 and 3; 0: all is seen live."""
+    worn_share: float = 1.0
+    """Share of the pictures that teach the read-out which are changed first [ours]."""
     warm_start: bool = False
     """Stage 3's generator begins as stage 1's [ours]."""
     decorrelate_all: bool = False
@@ -205,7 +207,7 @@ def tiny() -> Recipe:
     return Recipe(
         name="tiny",
         sizes=dataclasses.replace(Sizes.tiny(64), dropout=0.1),
-        corpus=CorpusSetting(64, 480, 32, frames=32, loose=8),
+        corpus=CorpusSetting(64, 1200, 64, frames=32, loose=16),
         stages=(
             Stage(
                 "readout",
@@ -215,7 +217,7 @@ def tiny() -> Recipe:
                         "readout", (Group("readout", 2e-3),), (Term("readout", 1.0),), fade, weight_decay=1e-4, **fast
                     ),
                 ),
-                500,
+                1400,
                 64,
             ),
             Stage(
@@ -281,6 +283,7 @@ def tiny() -> Recipe:
         ),
         choices=Choices(
             loose_share=0.35,
+            worn_share=0.6,
             cached_views=1,
             warm_start=True,
             decorrelate_all=True,

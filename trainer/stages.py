@@ -78,23 +78,40 @@ class _Scene:
 
 @dataclass(frozen=True)
 class Reading:
-    """Factors read off pictures, and the true ones, both in units of their deviation."""
+    """Factors read off pictures, and the true ones, both in units of their deviation. shown: 0 where no picture
+    could tell."""
 
     read: Tensor
     true: Tensor
+    shown: Tensor | None = None
 
 
 class ReadOutScene(_Scene):
     """The prior that puppets teach: pictures, degraded, -> true factors; half of them drawn apart."""
 
-    def draw(self, seed: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+    def draw(self, seed: int, first: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         dice = uniforms(seed, first, count, 4 + DICE)
         clip, frame = choose(dice[:, 0], len(self.clips)), _any_frame(self.clips, dice[:, 1:3], 0.6)
-        x = augment(self.clips.picture(clip, frame), dice[:, 4:], self.choices.motion_augmentation)
-        return x, self.setting.features.units(self.clips.factors[clip, frame])
+        x = self.clips.picture(clip, frame)
+        worn = augment(x, dice[:, 4:], self.choices.motion_augmentation)
+        x = torch.where((dice[:, 3] < self.choices.worn_share)[:, None, None, None], worn, x)
+        factors = self.clips.factors[clip, frame]
+        return x, self.setting.features.units(factors), shown(factors)
 
-    def play(self, phase: str, batch: tuple[Tensor, Tensor], before: None) -> Reading:
-        return Reading(self.cast.readout(batch[0]), batch[1])
+    def play(self, phase: str, batch: tuple[Tensor, Tensor, Tensor], before: None) -> Reading:
+        return Reading(self.cast.readout(batch[0]), batch[1], batch[2])
+
+
+def shown(factors_BF: Tensor) -> Tensor:
+    """1 where a picture shows the factor, in FACTORS' order: nobody can tell where a closed eye looks."""
+    seen = torch.ones_like(factors_BF)
+    closed = factors_BF[:, factor_slice("blink")] > CLOSED
+    seen[:, factor_slice("gaze")] = (~closed).float()
+    return seen
+
+
+CLOSED: Final = 0.65
+"""Blink from which on the iris cannot be seen."""
 
 
 Pair = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -112,6 +129,7 @@ class Rebuilt:
     gaze: Pair
     perceptual: Pair
     face: Pair
+    shown: Tensor | None = None
     unified_read: Tensor | None = None
     scores: Pair = ((), ())
     maps: Pair = ((), ())
@@ -126,6 +144,7 @@ class Pictures:
     wanted: Tensor
     moved: Tensor
     factors: Tensor
+    shown: Tensor
     clip: Tensor
     frame: Tensor
     dice: Tensor
@@ -141,12 +160,13 @@ class _Generating(_Scene):
         # A loose frame as the source: one of the same clip would tell the expression away.
         loose = self.clips.factors.shape[1] - self.clips.frames
         source = self.clips.frames + choose(dice[:, 3], loose)
-        wanted = self.clips.picture(clip, frame)
+        wanted, factors = self.clips.picture(clip, frame), self.clips.factors[clip, frame]
         return Pictures(
             source=self.clips.picture(clip, source),
             wanted=wanted,
             moved=augment(wanted, dice[:, 8:], self.choices.motion_augmentation),
-            factors=self.setting.features.units(self.clips.factors[clip, frame]),
+            factors=self.setting.features.units(factors),
+            shown=shown(factors),
             clip=clip,
             frame=frame,
             dice=dice[:, 4:8],
@@ -162,6 +182,7 @@ class _Generating(_Scene):
             image=image,
             wanted=batch.wanted,
             factors=batch.factors,
+            shown=batch.shown,
             motion=self._seen(
                 ("readout", "landmarks", "deep3d", "emoca"), image, batch.wanted, generating and "motion" in wants
             ),
@@ -367,7 +388,7 @@ SCENES: Final[Mapping[str, Callable[[Setting, Stage], Scene]]] = {
 }
 
 TERMS: Final[Mapping[str, Callable[[Any], Tensor]]] = {
-    "readout": lambda s: losses.distillation(s.read, s.true),
+    "readout": lambda s: losses.distillation(s.read, s.true, s.shown),
     "image": lambda s: losses.image(s.image, s.wanted),
     "pyramid": lambda s: losses.pyramid(s.image, s.wanted),
     "regions": lambda s: losses.regions(s.image, s.wanted),
@@ -375,7 +396,7 @@ TERMS: Final[Mapping[str, Callable[[Any], Tensor]]] = {
     "gaze": lambda s: losses.gaze(torch.cat([*s.gaze[0]], 1), torch.cat([*s.gaze[1]], 1)),
     "perceptual": lambda s: losses.perceptual(*s.perceptual),
     "face": lambda s: losses.perceptual(*s.face),
-    "distillation": lambda s: losses.distillation(s.unified_read, s.factors),
+    "distillation": lambda s: losses.distillation(s.unified_read, s.factors, s.shown),
     "adversarial": lambda s: losses.adversarial(s.scores[0]),
     "feature_match": lambda s: losses.perceptual(*s.maps),
     "hinge_real": lambda s: losses.hinge_real(s.scores[1]),
