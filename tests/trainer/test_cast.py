@@ -80,7 +80,7 @@ def test_read_out_reads_any_size_and_passes_gradient(size: int) -> None:
     x = torch.randn(2, 3, size, size, requires_grad=True)
     factors, features = ReadOut().read(x)
     assert factors.shape == (2, 16)
-    assert len(features) == 10
+    assert len(features) == 11
     factors.sum().backward()
     assert x.grad is not None
     assert float(x.grad.abs().sum()) > 0
