@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -122,3 +123,35 @@ def scale_code(embedding: nn.Linear, code_NL: Tensor) -> None:
     gain = 1 / math.sqrt(float((code_NL - code_NL.mean(0)).square().mean()) + 1e-12)
     embedding.weight.mul_(gain)
     embedding.bias.mul_(gain)
+
+
+GAZE_DIMS: Final = [2, 3]
+EYE_DIMS: Final = [0, 2, 3]
+"""Where blink, gaze_x and gaze_y lie in the eye code (PDFGC.md section 2)."""
+
+
+@torch.no_grad()
+def align_eyes(embedding: nn.Linear, code_NL: Tensor, read_N3: Tensor, ridge: float = 1.0) -> None:
+    """Turn the eye code so that a prior's blink lies in dim 0 and its gaze in dims 2 and 3; what is left fills the rest.
+
+    Contrast (Eq. 4) says nothing about which dim is which. read_N3: blink, gaze_x, gaze_y as a prior reads them.
+    """
+    mean_L, code = code_NL.mean(0), (code_NL - code_NL.mean(0)).double()
+    open_N = read_N3[:, 0] < read_N3[:, 0].median() + 1
+    rows = []
+    for place in range(3):
+        at = open_N if place else torch.ones_like(open_N)
+        x, y = code[at], (read_N3[at, place] - read_N3[at, place].mean()).double()
+        rows.append(torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y))
+    first_3L = torch.stack(rows)
+    told_N3 = code @ first_3L.T
+    rest = code - told_N3 @ torch.linalg.lstsq(told_N3, code).solution
+    other = torch.linalg.svd(rest, full_matrices=False).Vh[: code.shape[1] - 3]
+    # The rest is seen after what is told has been taken out, so that no dim tells a thing twice.
+    other_L = other - other @ torch.linalg.lstsq(told_N3, code).solution.T @ first_3L
+    turn = torch.empty(code.shape[1], code.shape[1], dtype=code.dtype)
+    turn[EYE_DIMS] = first_3L
+    turn[[at for at in range(code.shape[1]) if at not in EYE_DIMS]] = other_L
+    turn = (turn / (code @ turn.T).std(0)[:, None].clamp_min(1e-6)).float()
+    embedding.bias.copy_(turn @ (embedding.bias - mean_L))
+    embedding.weight.copy_(turn @ embedding.weight)

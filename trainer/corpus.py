@@ -50,6 +50,10 @@ def factor_slice(group: str) -> slice:
     return slice(start, start + len(FACTOR_GROUPS[group]))
 
 
+CLOSED: Final = 0.65
+"""Blink from which on the iris cannot be seen."""
+
+
 @dataclass(frozen=True)
 class CorpusSetting:
     """clips train, the next `held_out` ones (other identities, other voices) only measure."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainer.augment import DICE, augment
 from trainer.cast import Cast
-from trainer.corpus import Clips, Corpus
+from trainer.corpus import CLOSED, Clips, Corpus, factor_slice
 from trainer.recipes import Recipe
 from trainer.sampler import choose, uniforms
 
@@ -24,6 +24,9 @@ class Features:
         self._cast, self._recipe, self._clips = cast, recipe, corpus.train
         flat = corpus.train.factors.flatten(0, 1)
         self.mean_F, self.deviation_F = flat.mean(0), flat.std(0) + 1e-4
+        at = factor_slice("blink")
+        self.closed = float((CLOSED - self.mean_F[at]) / self.deviation_F[at])
+        """CLOSED in units of deviation."""
         self._views: Tensor | None = None
 
     def units(self, factors: Tensor) -> Tensor:

@@ -89,6 +89,10 @@ class Choices:
     """Stage 3's generator begins as stage 1's [ours]."""
     decorrelate_all: bool = False
     """Eq. 6 against eye and pose codes too [ours, beyond the paper]."""
+    steer_share: float = 0.5
+    """Pictures of mixed codes beside each batch, as a share of it, where a phase has the term `steer` [ours]."""
+    zero_share: float = 0.2
+    """Share of the mixed codes that are zero [ours]."""
     motion_augmentation: Augmentation = field(default_factory=Augmentation)
     window_augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(scale=0.1, scale_probability=1.0, turn_deg=15, noise=0.0)

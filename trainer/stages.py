@@ -16,8 +16,8 @@ from torch import Tensor
 from farm.nets.style import style
 from trainer import losses
 from trainer.augment import DICE, augment
-from trainer.cast import Cast, scale_code, warm_start
-from trainer.corpus import Clips, Corpus, factor_slice
+from trainer.cast import EYE_DIMS, GAZE_DIMS, Cast, align_eyes, scale_code, warm_start
+from trainer.corpus import CLOSED, FACTORS, Clips, Corpus, factor_slice
 from trainer.features import Features
 from trainer.landmark_prior import LandmarkPrior
 from trainer.losses import box
@@ -110,10 +110,6 @@ def shown(factors_BF: Tensor) -> Tensor:
     return seen
 
 
-CLOSED: Final = 0.65
-"""Blink from which on the iris cannot be seen."""
-
-
 Pair = tuple[Sequence[Tensor], Sequence[Tensor]]
 """What a prior sees in the generated picture, and in the wanted one."""
 
@@ -136,6 +132,7 @@ class Rebuilt:
     banks: tuple[Tensor, Tensor] | None = None
     codes: tuple[Tensor, Tensor] | None = None
     lips: tuple[Tensor, Tensor] | None = None
+    steered: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +145,7 @@ class Pictures:
     clip: Tensor
     frame: Tensor
     dice: Tensor
+    steer: Tensor
 
 
 class _Generating(_Scene):
@@ -155,6 +153,7 @@ class _Generating(_Scene):
 
     def draw(self, seed: int, first: int, count: int) -> Pictures:
         dice = uniforms(seed, first, count, 8 + DICE)
+        steer = uniforms(seed + 1, first, count, 10 + DICE) if "steer" in self._wants else dice
         clip = choose(dice[:, 0], len(self.clips))
         frame = _any_frame(self.clips, dice[:, 1:3], self.choices.loose_share)
         # A loose frame as the source: one of the same clip would tell the expression away.
@@ -170,6 +169,7 @@ class _Generating(_Scene):
             clip=clip,
             frame=frame,
             dice=dice[:, 4:8],
+            steer=steer,
         )
 
     def _judge(self, phase: str, image: Tensor, batch: Pictures, **more: Any) -> Rebuilt:
@@ -274,36 +274,71 @@ class LipScene(_Scene):
 
 
 @dataclass(frozen=True)
+class Eyes:
+    """Unified features of anchor, positive and negative; what is true of the anchor's and the positive's eyes."""
+
+    unified: tuple[Tensor, Tensor, Tensor]
+    factors: Tensor
+    shown: Tensor
+
+
+@dataclass(frozen=True)
 class Triple:
     anchor: Tensor
     positive: Tensor
     negative: Tensor
     temperature: float
+    read: Tensor
+    true: Tensor
+    shown: Tensor
+
+
+_EYE_FACTORS: Final = [FACTORS.index(name) for name in ("blink", "gaze_x", "gaze_y")]
 
 
 class EyeScene(_Scene):
     """Stage 2, eye: frame 2 with frame 1's eyes is like frame 1. The crop has put the eyes in place already."""
 
-    def draw(self, seed: int, first: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, seed: int, first: int, count: int) -> Eyes:
         dice = uniforms(seed, first, count, 6 + DICE)
         clip = choose(dice[:, 0], len(self.clips))
         one, two = (_any_frame(self.clips, dice[:, i : i + 2], 0.5) for i in (1, 3))
+        true = self.clips.factors[clip, one]
         mixed = self.clips.picture(clip, two).clone()
         box(mixed, "eyes").copy_(box(self.clips.picture(clip, one), "eyes"))
         with torch.no_grad():
             anchor = self.cast.motion.model(mixed)
         features = self.setting.features
-        return anchor, features.unified(clip, one, dice[:, 5]), features.unified(clip, two, dice[:, 5])
+        unified = (anchor, features.unified(clip, one, dice[:, 5]), features.unified(clip, two, dice[:, 5]))
+        return Eyes(unified, features.units(true), shown(true))
 
-    def play(self, phase: str, batch: tuple[Tensor, Tensor, Tensor], before: None) -> Triple:
-        anchor, positive, negative = self.cast.code("eye", torch.cat(batch)).chunk(3)
-        return Triple(anchor, positive, negative, self.choices.temperature)
+    def play(self, phase: str, batch: Eyes, before: None) -> Triple:
+        anchor, positive, negative = self.cast.code("eye", torch.cat(batch.unified)).chunk(3)
+        return Triple(
+            anchor,
+            positive,
+            negative,
+            self.choices.temperature,
+            positive[:, EYE_DIMS],
+            batch.factors[:, _EYE_FACTORS],
+            batch.shown[:, _EYE_FACTORS],
+        )
 
     def end(self) -> None:
+        """Gaze and blink come to lie where the bundle's reader looks for them (PDFGC.md section 2)."""
+        embedding = self.cast.motion.get_submodule("eye_embed.1")
         with torch.no_grad():
             self.cast.motion.eval()
-            code = self.cast.code("eye", self.draw(0, 0, 256)[1])
-            scale_code(self.cast.motion.get_submodule("eye_embed.1"), code)  # pyright: ignore[reportArgumentType]
+            clips = self.clips
+            number = torch.arange(2048)
+            clip, frame = number % len(clips), (7 * number // len(clips)) % clips.factors.shape[1]
+            code = self.cast.code("eye", self.setting.features.unified(clip, frame, torch.zeros(len(number))))
+            if "eye_read" not in self._wants and "readout" in self.setting.recipe.priors:
+                pictures = [clips.picture(c, f) for c, f in zip(clip.split(128), frame.split(128), strict=True)]
+                read = torch.cat([self.cast.readout(x) for x in pictures])[:, _EYE_FACTORS]
+                align_eyes(embedding, code, read)  # pyright: ignore[reportArgumentType]
+            else:
+                scale_code(embedding, code)  # pyright: ignore[reportArgumentType]
 
 
 class PoseScene(_Scene):
@@ -351,10 +386,43 @@ class ComposeScene(_Generating):
         others = torch.cat([lip, eye, pose], 1) if self.choices.decorrelate_all else lip
         banks = self.cast.bank.with_batch(expression, others) if expression.requires_grad else None
         codes = (expression.detach(), others)
-        lips = None
+        lips = steered = None
         if "lip_sync" in self._wants:
             lips = (self.cast.code("lip", self.cast.motion.model(image)), heard)
-        return self._judge(phase, image, batch, banks=banks, codes=codes, lips=lips)
+        if "steer" in self._wants:
+            steered = self._steer(batch, appearance_BA, map_BCMM, lip, expression, eye, pose)
+        return self._judge(phase, image, batch, banks=banks, codes=codes, lips=lips, steered=steered)
+
+    def _steer(
+        self, batch: Pictures, appearance: Tensor, map_: Tensor, lip: Tensor, expression: Tensor, eye: Tensor, pose: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each code from someone else, or zero: the factors read off what comes out, and those that should.
+
+        A zero code asks for the mean factors. Half of each person's codes stay their own, so that the face is plausible.
+        """
+        count = round(self.choices.steer_share * len(batch.clip))
+        dice = batch.steer[:count]
+        own, number = torch.arange(count, device=dice.device), len(batch.clip)
+        given = {"lip": lip, "pose": pose, "gaze": eye, "blink": eye, "expression": expression}
+        made: dict[str, Tensor] = {}
+        wanted = torch.zeros_like(batch.factors[:count])
+        for place, (name, code) in enumerate(given.items()):
+            way, who = dice[:, 2 * place], choose(dice[:, 2 * place + 1], number)
+            zero, other = (way < self.choices.zero_share), way > (1 + self.choices.zero_share) / 2
+            donor = torch.where(other, who, own)
+            keep = (~zero).float()[:, None]
+            made[name] = code[donor] * keep
+            wanted[:, factor_slice(name)] = batch.factors[donor][:, factor_slice(name)] * keep
+        mixed_eye = made["blink"].clone()
+        mixed_eye[:, GAZE_DIMS] = made["gaze"][:, GAZE_DIMS]
+        image = self.cast.generator(
+            style(appearance[:count], made["lip"], made["expression"], mixed_eye, made["pose"]), map_[:count]
+        )
+        worn = augment(image, batch.steer[:count, 10:], self.choices.motion_augmentation)
+        closed = wanted[:, factor_slice("blink")] > self.setting.features.closed
+        seen = torch.ones_like(wanted)
+        seen[:, factor_slice("gaze")] = (~closed).float()
+        return self.cast.readout(worn), wanted, seen
 
     def _expression(self, batch: Pictures) -> Tensor:
         """Mean code of the frames around, each seen changed in its own way; a loose frame stands alone."""
@@ -404,7 +472,9 @@ TERMS: Final[Mapping[str, Callable[[Any], Tensor]]] = {
     "sync_seen": lambda s: losses.info_nce(s.seen, s.heard, s.temperature),
     "sync_heard": lambda s: losses.info_nce(s.heard, s.seen, s.temperature),
     "eye": lambda s: losses.eye_contrast(s.anchor, s.positive, s.negative, s.temperature),
+    "eye_read": lambda s: losses.distillation(s.read, s.true, s.shown),
     "pose": lambda s: losses.pose(s.read, s.true),
+    "steer": lambda s: losses.distillation(*s.steered),
     "decorrelation": lambda s: losses.decorrelation(*s.banks) if s.banks else s.image.new_zeros(()),
     "lip_sync": lambda s: losses.lip_sync(*s.lips),
 }
