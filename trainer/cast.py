@@ -132,7 +132,7 @@ EYE_DIMS: Final = [0, 2, 3]
 
 @torch.no_grad()
 def align_eyes(embedding: nn.Linear, code_NL: Tensor, read_N3: Tensor, ridge: float = 1.0) -> None:
-    """Turn the eye code so that a prior's blink lies in dim 0 and its gaze in dims 2 and 3; what is left fills the rest.
+    """Turn the eye code so that a prior's blink lies in dim 0 and its gaze in dims 2 and 3; the rest fills the others.
 
     Contrast (Eq. 4) says nothing about which dim is which. read_N3: blink, gaze_x, gaze_y as a prior reads them.
     """

@@ -390,22 +390,22 @@ class ComposeScene(_Generating):
         if "lip_sync" in self._wants:
             lips = (self.cast.code("lip", self.cast.motion.model(image)), heard)
         if "steer" in self._wants:
-            steered = self._steer(batch, appearance_BA, map_BCMM, lip, expression, eye, pose)
+            given = {"lip": lip, "pose": pose, "gaze": eye, "blink": eye, "expression": expression}
+            steered = self._steer(batch, (appearance_BA, map_BCMM), given)
         return self._judge(phase, image, batch, banks=banks, codes=codes, lips=lips, steered=steered)
 
     def _steer(
-        self, batch: Pictures, appearance: Tensor, map_: Tensor, lip: Tensor, expression: Tensor, eye: Tensor, pose: Tensor
+        self, batch: Pictures, scene: tuple[Tensor, Tensor], given: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Each code from someone else, or zero: the factors read off what comes out, and those that should.
+        """Each code its own, someone else's or zero: factors read off what comes out, those wanted, those that show.
 
-        A zero code asks for the mean factors. Half of each person's codes stay their own, so that the face is plausible.
+        scene: appearance and map. given: the codes, by group of factors; a zero code asks for the mean factors.
         """
         count = round(self.choices.steer_share * len(batch.clip))
         dice = batch.steer[:count]
         own, number = torch.arange(count, device=dice.device), len(batch.clip)
-        given = {"lip": lip, "pose": pose, "gaze": eye, "blink": eye, "expression": expression}
         made: dict[str, Tensor] = {}
-        wanted = torch.zeros_like(batch.factors[:count])
+        wanted, seen = torch.zeros_like(batch.factors[:count]), torch.ones_like(batch.factors[:count])
         for place, (name, code) in enumerate(given.items()):
             way, who = dice[:, 2 * place], choose(dice[:, 2 * place + 1], number)
             zero, other = (way < self.choices.zero_share), way > (1 + self.choices.zero_share) / 2
@@ -413,15 +413,14 @@ class ComposeScene(_Generating):
             keep = (~zero).float()[:, None]
             made[name] = code[donor] * keep
             wanted[:, factor_slice(name)] = batch.factors[donor][:, factor_slice(name)] * keep
+            seen[:, factor_slice(name)] = torch.where(zero[:, None], 1.0, batch.shown[donor][:, factor_slice(name)])
         mixed_eye = made["blink"].clone()
         mixed_eye[:, GAZE_DIMS] = made["gaze"][:, GAZE_DIMS]
-        image = self.cast.generator(
-            style(appearance[:count], made["lip"], made["expression"], mixed_eye, made["pose"]), map_[:count]
-        )
+        appearance, map_ = (part[:count] for part in scene)
+        image = self.cast.generator(style(appearance, made["lip"], made["expression"], mixed_eye, made["pose"]), map_)
         worn = augment(image, batch.steer[:count, 10:], self.choices.motion_augmentation)
         closed = wanted[:, factor_slice("blink")] > self.setting.features.closed
-        seen = torch.ones_like(wanted)
-        seen[:, factor_slice("gaze")] = (~closed).float()
+        seen[:, factor_slice("gaze")] *= (~closed).float()
         return self.cast.readout(worn), wanted, seen
 
     def _expression(self, batch: Pictures) -> Tensor:

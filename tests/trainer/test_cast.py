@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from farm.nets.style import style
-from trainer.cast import Bank, Cast, scale_code, warm_start
+from trainer.cast import EYE_DIMS, Bank, Cast, align_eyes, scale_code, warm_start
 from trainer.discriminator import Discriminator
 from trainer.prior_files import CARDS, EfficientNetLite0, Vgg19, open_prior, open_priors
 from trainer.priors import PriorMissing, ReadOut
@@ -128,3 +128,17 @@ def test_efficientnet_shows_the_ends_of_its_five_resolutions(tmp_path: Path) -> 
     torch.save({"_conv_stem.weight": torch.zeros(1)}, tmp_path / "bad.pth")
     with pytest.raises(PriorMissing, match="is not EfficientNet-Lite0: _blocks"):
         EfficientNetLite0.from_file(tmp_path / "bad.pth")
+
+
+def test_eyes_are_aligned_so_that_blink_and_gaze_lie_in_dims_of_their_own() -> None:
+    torch.manual_seed(0)
+    embedding, feature = torch.nn.Linear(12, 6), torch.randn(600, 12)
+    code = embedding(feature).detach()
+    told = torch.nn.functional.normalize(torch.linalg.qr(torch.randn(6, 6)).Q[:3], dim=1)
+    read = (code - code.mean(0)) @ told.T + 0.02 * torch.randn(600, 3)
+    align_eyes(embedding, code, read)
+    turned = embedding(feature).detach()
+    assert torch.allclose(turned.std(0), torch.ones(6), atol=0.05)
+    likeness = torch.corrcoef(torch.cat([turned, read], 1).T)[:6, 6:]
+    assert (likeness[EYE_DIMS].diagonal() > 0.97).all()
+    assert likeness[[1, 4, 5]].abs().max() < 0.05

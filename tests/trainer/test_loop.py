@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from trainer import loop
+from trainer.cast import Cast
 from trainer.checkpoint import Place
-from trainer.corpus import Corpus
+from trainer.corpus import Corpus, factor_slice
+from trainer.features import Features
 from trainer.loop import CHECKPOINT, CURVES, Deadline, train
 from trainer.recipes import Decay, Group, Phase, Recipe
+from trainer.stages import ComposeScene, Setting
 
 GOLDEN: dict[str, dict[str, float]] = {
     "readout": {"readout/readout": 1.7512},
@@ -30,20 +33,21 @@ GOLDEN: dict[str, dict[str, float]] = {
         "discriminator/hinge_fake": 1.08026,
     },
     "lip": {"lip/sync_seen": 1.68141, "lip/sync_heard": 1.7349},
-    "eye": {"eye/eye": 2.63516},
+    "eye": {"eye/eye": 2.77969, "eye/eye_read": 0.8133},
     "pose": {"pose/pose": 0.71078},
     "expression_generator": {
-        "generator/image": 0.37462,
-        "generator/pyramid": 0.73022,
-        "generator/regions": 0.37536,
-        "generator/motion": 0.07949,
+        "generator/image": 0.37255,
+        "generator/pyramid": 0.72592,
+        "generator/regions": 0.37227,
+        "generator/motion": 0.07925,
         "generator/decorrelation": 0.0,
-        "generator/adversarial": -0.01526,
-        "generator/feature_match": 0.48276,
-        "generator/gaze": 0.00482,
+        "generator/steer": 0.51928,
+        "generator/adversarial": -0.01535,
+        "generator/feature_match": 0.48036,
+        "generator/gaze": 0.00486,
         "generator/lip_sync": 1.09039,
-        "discriminator/hinge_real": 0.93626,
-        "discriminator/hinge_fake": 1.01857,
+        "discriminator/hinge_real": 0.93665,
+        "discriminator/hinge_fake": 1.01896,
     },
 }
 
@@ -120,3 +124,30 @@ def test_rates_warm_up_decay_and_end() -> None:
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == 1
     assert rates[-1] < 0.03
+
+
+def test_steered_pictures_want_the_factors_of_whoever_gave_the_code(recipe: Recipe, corpus: Corpus) -> None:
+    cast = Cast(recipe).eval()
+    setting = Setting(cast, corpus, recipe, Features(cast, corpus, recipe))
+    scene = ComposeScene(setting, recipe.stages[-1])
+    batch = scene.draw(3, 0, 16)
+    factors = batch.factors
+
+    def steered(zero_share: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        choices = dataclasses.replace(recipe.choices, steer_share=1.0, zero_share=zero_share)
+        scene.choices = choices
+        found = scene.play("generator", batch, None).steered
+        assert found is not None
+        return found
+
+    read, wanted, seen = steered(1.0)
+    assert read.shape == wanted.shape == factors.shape
+    assert not wanted.any()
+    _, wanted, seen = steered(0.0)
+    for group in ("lip", "pose", "gaze", "blink", "expression"):
+        at = factor_slice(group)
+        donors = torch.cdist(wanted[:, at], factors[:, at]).argmin(1)
+        assert torch.equal(wanted[:, at], factors[donors][:, at])
+        assert 0 < (donors != torch.arange(16)).sum() < 16, "some are their own, some are others'"
+    shut = wanted[:, factor_slice("blink")][:, 0] > setting.features.closed
+    assert not seen[shut][:, factor_slice("gaze")].any()
