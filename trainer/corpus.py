@@ -149,7 +149,7 @@ def draw_clip(setting: CorpusSetting, number: int) -> tuple[NDArray[np.uint8], N
     jitter = dice.standard_normal((1 + setting.loose, 4)) * [0.04, 0.04, 0.03, 0.03]
     place = picture_from_crop(rows, runs, torch.from_numpy(jitter[runs]).float())
     pictures = ((render(rows, setting.size, 8, place) + 1) * 127.5).round().to(torch.uint8).numpy()
-    return pictures, _factors(rows, place), _strip(clip.wave, first, setting.frames)
+    return pictures, true_factors(rows, place), _strip(clip.wave, first, setting.frames)
 
 
 def entangle(parameters_TP: torch.Tensor, dice: np.random.Generator) -> torch.Tensor:
@@ -197,20 +197,33 @@ def _loose(seed: int, count: int, dice: np.random.Generator) -> torch.Tensor:
     return rows
 
 
-def _factors(rows_NP: torch.Tensor, place_N23: torch.Tensor) -> NDArray[np.float32]:
+def true_factors(rows_NP: torch.Tensor, place_N23: torch.Tensor) -> NDArray[np.float32]:
+    """factors_NF of puppets' parameters, the pose as it stands in their crops."""
     values = {"pose": pose_in_crop(rows_NP, place_N23)}
     parts = [values.get(group, rows_NP[:, columns(group)] if group != "pose" else None) for group in FACTOR_GROUPS]
     return torch.cat([part for part in parts if part is not None], 1).numpy()
 
 
 def _strip(wave: NDArray[np.float32], first: int, frames: int) -> NDArray[np.float32]:
-    """Mel frames (80, 4 (T - 1) + 20) from the start of the first frame's window to the end of the last one's."""
+    def samples(low: int, high: int) -> NDArray[np.float32]:
+        heard = np.zeros(high - low, np.float32)
+        begin, end = max(low, 0), min(high, len(wave))
+        heard[begin - low : end - low] = wave[begin:end]
+        return heard
+
+    return strip(samples, first, frames, mel.rms(wave))
+
+
+def strip(
+    samples: Callable[[int, int], NDArray[np.float32]], first: int, frames: int, loudness: float
+) -> NDArray[np.float32]:
+    """Mel frames (80, 4 (T - 1) + 20) from the start of the first frame's window to the end of the last one's.
+
+    samples: those [low, high) of the voice, zeros beyond its ends. loudness: the whole voice's root mean square.
+    """
     start = mel.window_start(Fraction(first, FPS))
     count = MEL_PER_FRAME * (frames - 1) + mel.WINDOW_FRAMES
     starts = list(range(start, start + count, mel.WINDOW_FRAMES))
     low, high = mel.stretch(starts)
-    samples = np.zeros(high - low, np.float32)
-    begin, end = max(low, 0), min(high, len(wave))
-    samples[begin - low : end - low] = wave[begin:end]
-    pieces = mel.windows(samples, low, starts, mel.rms(wave))
+    pieces = mel.windows(samples(low, high), low, starts, loudness)
     return np.concatenate(list(pieces[:, 0]), axis=1)[:, :count]

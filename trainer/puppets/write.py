@@ -1,6 +1,6 @@
 """Puppet clips as ordinary mp4s with sound, each beside a sidecar of its true factors: videos like any others.
 
-A clip is one person in one place speaking one sentence. `NAME.json` beside `NAME.mp4` holds what is true of it: who,
+A clip is one person in one place speaking one sentence. `NAME.factors.json` beside `NAME.mp4` holds what is true of it: who,
 the voice, the phonemes with their times, every parameter of every frame, and where the puppet's picture lies in the
 video's. T frames, P parameters.
 """
@@ -27,6 +27,7 @@ from trainer.puppets.sentences import Manner, manner, speak_for
 from trainer.puppets.speech import RATE_HZ
 
 FPS: Final = 25
+SIDECAR: Final = ".factors.json"
 LAYOUTS: Final = ("plain", "voxceleb2")
 _LEAD_S: Final = 0.2
 _BATCH: Final = 4
@@ -92,10 +93,10 @@ def _names(folder: Path, setting: WriteSetting, number: int) -> Written:
     name = Path(f"id{person:05d}") / f"puppet{setting.seed:03d}{clip // 2:02d}" / f"{clip % 2 + 1:05d}"
     if setting.layout == "plain":
         path = folder / name
-        return Written(path.with_suffix(".mp4"), path.with_suffix(".json"), None)
+        return Written(path.with_suffix(".mp4"), path.with_suffix(SIDECAR), None)
     path = folder / "mp4" / name
     boxes = (folder / "txt" / name).with_suffix(".txt")
-    return Written(path.with_suffix(".mp4"), path.with_suffix(".json"), boxes)
+    return Written(path.with_suffix(".mp4"), path.with_suffix(SIDECAR), boxes)
 
 
 def _write(names: Written, setting: WriteSetting, number: int) -> None:
