@@ -21,19 +21,18 @@ from farm.errors import Rejected
 from farm.nets import bundle
 from farm.nets.manifest import Manifest
 from farm.storage.blobs import open_store
-from trainer import commands, loop, overrides
+from trainer import commands, loop, material, overrides
 from trainer.cast import Cast
-from trainer.corpus import Corpus, open_corpus
+from trainer.corpus import Corpus
 from trainer.evaluate import evaluate
 from trainer.pictures import save_grid
-from trainer.prior_files import open_priors
+from trainer.prior_files import PRIORS, open_priors
 from trainer.priors import PriorMissing
 from trainer.recipes import RECIPES, Recipe, Stage
 from trainer.stages import Setting
 from trainer.status import Door, Status, TrainingFailed
 
 DATA = Path.home() / ".cache" / "dubfarm" / "corpus"
-PRIORS = Path.home() / ".cache" / "dubfarm" / "priors"
 FAILED: Final = 1
 STOPPED: Final = 3
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -49,7 +48,10 @@ def main() -> None:
 def run(
     out: Annotated[Path, typer.Option(help="Status, checkpoints, curves, pictures and the bundle go here.")],
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "tiny",
-    data: Annotated[Path, typer.Option(help="Where rendered puppets are kept.")] = DATA,
+    data: Annotated[
+        str,
+        typer.Option(help="Where rendered puppets are kept; or a prepared set, DIR or s3://..., also with #VERSION."),
+    ] = str(DATA),
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     priors: Annotated[Path, typer.Option(help="Folder of the user's priors: vgg19.pth, deep3d.pt2, ...")] = PRIORS,
     steps: Annotated[list[str] | None, typer.Option(help="STAGE=STEPS: short for --set stages.STAGE.steps=...")] = None,
@@ -68,7 +70,7 @@ def run(
     try:
         changes = [f"stages.{change.replace('=', '.steps=', 1)}" for change in steps or []]
         chosen = overrides.overridden(RECIPES[recipe](), [*changes, *(set_ or [])])
-        _run(chosen, data, out, priors, door)
+        _run(material.bound(chosen, data), data, out, priors, door)
     except (Rejected, TrainingFailed) as error:
         _end(door, error.code, error.detail)
     except PriorMissing as error:
@@ -115,7 +117,7 @@ def _end(door: Door, code: str, detail: str) -> NoReturn:
     raise typer.Exit(FAILED) from None
 
 
-def _run(chosen: Recipe, data: Path, out: Path, priors: Path, door: Door) -> None:
+def _run(chosen: Recipe, data: str, out: Path, priors: Path, door: Door) -> None:
     (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(chosen), indent=2) + "\n")
     door.show(stages=len(chosen.stages))
     brought = open_priors(chosen.priors, priors)
@@ -154,12 +156,12 @@ def _run(chosen: Recipe, data: Path, out: Path, priors: Path, door: Door) -> Non
 def write_bundle(folder: Path, out: Path, recipe: Recipe, cast: Cast) -> None:
     """The bundle, and beside its files what it came from: recipe, curves and first figures on held-out people."""
     manifest = Manifest(
-        name=f"pdfgc-puppets-{recipe.sizes.image}",
+        name=f"pdfgc-{material.kind(recipe)}-{recipe.sizes.image}",
         sizes=recipe.sizes,
         licence="Apache-2.0",
         trained=True,
         created_by=f"trainer, recipe {recipe.name}",
-        source=f"puppets only (corpus {recipe.corpus and recipe.corpus.key}); recipe {loop.recipe_key(recipe)[:12]}",
+        source=f"{material.told(recipe)}; recipe {loop.recipe_key(recipe)[:12]}",
         seed=recipe.seed,
     )
     bundle.save(folder, manifest, cast.networks())
@@ -171,14 +173,11 @@ def write_bundle(folder: Path, out: Path, recipe: Recipe, cast: Cast) -> None:
         (out / "evaluation.json").write_text(last.read_text())
 
 
-def _corpus(recipe: Recipe, data: Path, bars: Progress) -> Corpus:
-    if recipe.corpus is None:
-        raise TrainingFailed(
-            "bad_dataset", f"recipe {recipe.name} wants a real corpus; only puppets can be trained on so far"
-        )
-    task = bars.add_task("puppets", total=recipe.corpus.clips + recipe.corpus.held_out, speed="")
+def _corpus(recipe: Recipe, data: str, bars: Progress) -> Corpus:
+    assert recipe.corpus is not None
+    task = bars.add_task("clips", total=recipe.corpus.clips + recipe.corpus.held_out, speed="")
     try:
-        return open_corpus(data, recipe.corpus, lambda done, _: bars.update(task, completed=done))
+        return material.opened(recipe, data, lambda done, _: bars.update(task, completed=done))
     except (OSError, ValueError) as error:
         raise TrainingFailed("bad_dataset", f"{data}: {error}") from error
 

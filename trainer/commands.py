@@ -10,12 +10,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from farm.errors import Rejected, Transient
+from trainer.prepare.report import markdown
+from trainer.prepare.run import in_processes, prepare
+from trainer.prepare.setting import PrepareSetting
+from trainer.prior_files import PRIORS, open_priors
+from trainer.priors import PriorMissing
 from trainer.puppets.write import LAYOUTS, WriteSetting, write_clips
+
+PREPARE = PrepareSetting()
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `python -m trainer`."""
     app.command()(puppets)
+    app.command("prepare")(prepare_)
 
 
 def puppets(
@@ -37,6 +46,50 @@ def puppets(
         task = shown.add_task("puppets", total=clips)
         write_clips(out, setting, lambda ready, _: shown.update(task, completed=ready))
     Console().print(f"{clips} clips in {out}")
+
+
+def prepare_(
+    source: Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of identity/video/clip.mp4.")],
+    out: Annotated[str, typer.Option(help="Folder or s3://bucket/prefix of the set.")],
+    size: Annotated[int, typer.Option(help="Pixels a side.")] = PREPARE.size,
+    frames: Annotated[int, typer.Option(help="Frames of a clip, at 25 a second.")] = PREPARE.frames,
+    loose: Annotated[int, typer.Option(help="Frames from elsewhere in the file, for appearances.")] = PREPARE.loose,
+    most: Annotated[int, typer.Option(help="Clips cut from one file at most.")] = PREPARE.most,
+    min_face: Annotated[int, typer.Option(help="Source pixels that a crop must span.")] = PREPARE.min_face,
+    pictures: Annotated[str, typer.Option(help="jpeg, or raw: ten times as large, without loss.")] = PREPARE.pictures,
+    boxes: Annotated[str, typer.Option(help="auto, frame or ignore (docs/datasets.md).")] = PREPARE.boxes,
+    held_out: Annotated[float, typer.Option(help="Share of the identities that only measure.")] = PREPARE.held_out,
+    seed: Annotated[int, typer.Option(help="Draws who is held out.")] = PREPARE.seed,
+    files_a_shard: Annotated[int, typer.Option(help="Files whose clips share a shard.")] = PREPARE.files_a_shard,
+    prior: Annotated[list[str] | None, typer.Option(help="deep3d (pose), l2cs (gaze): read by your own files.")] = None,
+    priors: Annotated[Path, typer.Option(help="Folder of those files.")] = PRIORS,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of this machine; 0: this one.")] = 0,
+    on: Annotated[str | None, typer.Option("--ray", help="Address of a Ray cluster; local: one is started.")] = None,
+) -> None:
+    """Crop, hear and read people's videos into a set that training streams; again to go on after a kill."""
+    setting = PrepareSetting(
+        size=size, frames=frames, loose=loose, most=most, min_face=min_face, pictures=pictures, boxes=boxes,
+        held_out=held_out, seed=seed, files_a_shard=files_a_shard, priors=tuple(sorted(set(prior or []))),
+    )  # fmt: skip
+    maker = in_processes(workers) if workers else None
+    if on is not None:
+        from trainer.ray_prepare import on_ray  # Ray takes seconds to load, and is not needed here
+
+        maker = on_ray(None if on == "local" else on)
+    try:
+        if setting.priors:
+            open_priors(setting.priors, priors)
+        with bars() as shown:
+            task = shown.add_task("files", total=None)
+            report = prepare(
+                source, out, setting, str(priors), lambda at, of: shown.update(task, completed=at, total=of), maker
+            )
+    except (Rejected, PriorMissing, Transient) as error:
+        detail = f"{error.code}: {error.detail}" if isinstance(error, Rejected | Transient) else str(error)
+        Console(stderr=True).print(detail, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    Console().print(markdown({**report, "dropped_files": []}), markup=False)
+    Console().print(f"version {report['version']}", soft_wrap=True)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -73,6 +73,25 @@ class CorpusSetting:
 
 
 @dataclass(frozen=True)
+class DatasetSetting:
+    """What a run needs to know of a set that `prepare` made. version: SHA-256 of its manifest. factors: "true", or
+    "read" by the priors. size: pixels a side as they are stored. clips train, `held_out` measure; of each `frames` at
+    25 a second and `loose` others."""
+
+    version: str
+    size: int
+    clips: int
+    held_out: int
+    frames: int
+    loose: int
+    factors: str
+
+    @property
+    def key(self) -> str:
+        return self.version[:12]
+
+
+@dataclass(frozen=True)
 class Clips:
     """pictures_KNCSS uint8, the T frames first, then the L loose ones; factors_KNF; strip_KBW: mel of the T frames."""
 
@@ -87,6 +106,11 @@ class Clips:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def expect(self, clip_B: torch.Tensor) -> None:
+        """These clips are wanted next: those that are streamed are fetched meanwhile."""
+        if (soon := getattr(self.pictures, "soon", None)) is not None:
+            soon(clip_B)
+
     def picture(self, clip_B: torch.Tensor, frame_B: torch.Tensor) -> torch.Tensor:
         """x_B3SS in [-1, 1], float32."""
         x = self.pictures[clip_B, frame_B].float() / 127.5 - 1
@@ -100,7 +124,7 @@ class Clips:
 
 @dataclass(frozen=True)
 class Corpus:
-    setting: CorpusSetting
+    setting: CorpusSetting | DatasetSetting
     train: Clips
     held_out: Clips
 

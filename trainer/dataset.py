@@ -1,8 +1,8 @@
 """A prepared set as the corpus of a run: streamed from its folder or bucket, never held in memory.
 
 It answers what the puppets in memory answer, so scenes do not know where their clips came from. Pictures are read
-singly from a folder; from a bucket whole clips are, ahead of time where the loop says which come next, and the latest are
-kept. K clips, N pictures of each, F factors, B samples, W mel frames.
+singly from a folder; from a bucket whole clips are, ahead of time where the loop says which come next, and the latest
+are kept. K clips, N pictures of each, F factors, B samples, W mel frames.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
 from typing import Any, Final
@@ -28,7 +27,7 @@ from farm.errors import Rejected
 from farm.media import mel
 from farm.storage.blobs import BlobStore, Missing
 from farm.storage.local import LocalStore
-from trainer.corpus import MEL_PER_FRAME, Clips, Corpus
+from trainer.corpus import MEL_PER_FRAME, Clips, Corpus, DatasetSetting
 from trainer.prepare import jpeg
 from trainer.prepare.reading import read
 from trainer.prepare.shards import MANIFEST, store_of
@@ -37,25 +36,6 @@ CACHE: Final = Path.home() / ".cache" / "dubfarm" / "datasets"
 KEPT_BYTES: Final = 2 << 30
 """What a run keeps of clips that it has read from a bucket."""
 _THREADS: Final = 8
-
-
-@dataclass(frozen=True)
-class DatasetSetting:
-    """What a run needs to know of a prepared set. version: SHA-256 of its manifest. factors: "true", or "read" by the
-    priors. size: pixels a side as they are stored."""
-
-    uri: str
-    version: str
-    size: int
-    clips: int
-    held_out: int
-    frames: int
-    loose: int
-    factors: str
-
-    @property
-    def key(self) -> str:
-        return self.version[:12]
 
 
 def is_dataset(uri: str) -> bool:
@@ -88,7 +68,6 @@ def read_setting(uri: str) -> tuple[DatasetSetting, dict[str, Any]]:
         if manifest["format"] != 1 or index is None:
             raise Rejected("bad_dataset", f"{place} has no clips" if index is None else f"{place} has another format")
         setting = DatasetSetting(
-            place,
             digest,
             asked["size"],
             index["train"],
@@ -111,7 +90,7 @@ def open_dataset(uri: str, size: int, cache: Path = CACHE, kept_bytes: int = KEP
     if setting.size < size:
         detail = f"its pictures have {setting.size} px, {size} are wanted: prepare it again with --size {size}"
         raise Rejected("bad_dataset", f"dataset {setting.key}: {detail}")
-    store = store_of(setting.uri)
+    store = store_of(uri.partition("#")[0])
     index = _index(store, manifest["index"], cache)
     keys = [f"shards/{shard['sha256']}.safetensors" for shard in manifest["shards"]]
     shelf = _Shelf(store, keys, index, setting, manifest["setting"]["pictures"], size, kept_bytes)
@@ -157,26 +136,30 @@ class _Shelf:
         self._starts, self._place = index["starts"], index["place"]
         self._is_jpeg, self._by_clip = pictures == "jpeg", not isinstance(store, LocalStore)
         self._kept = _Kept(kept_bytes)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dataset")
+        self._fetchers = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
+        self._decoders = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
         self._of_thread = local()
 
     def soon(self, clips: Sequence[int]) -> None:
         """Begin to fetch clips that will be asked for."""
         if self._by_clip:
             for clip in clips:
-                self._kept.begin(("pictures", clip), lambda clip=clip: self._pool.submit(self._fetch, clip))
-                self._kept.begin(("strip", clip), lambda clip=clip: self._pool.submit(self._fetch_strip, clip))
+                self._begin("pictures", clip)
+                self._begin("strip", clip)
+
+    def _begin(self, what: str, clip: int) -> Future[bytes]:
+        fetch = self._fetch if what == "pictures" else self._fetch_strip
+        return self._kept.begin((what, clip), lambda: self._fetchers.submit(fetch, clip))
 
     def pictures(self, wanted: Sequence[tuple[int, int]]) -> Tensor:
         """x_B3SS uint8 of (clip, picture)."""
         if self._by_clip:
             self.soon([clip for clip, _ in wanted])
-        drawn = list(self._pool.map(self._picture, wanted))
-        return torch.stack(drawn)
+        return torch.stack(list(self._decoders.map(self._picture, wanted)))
 
     def strip(self, clip: int) -> NDArray[np.float32]:
         """(80, W)."""
-        data = self._kept.get(("strip", clip), lambda: _done(self._fetch_strip(clip)))
+        data = self._begin("strip", clip).result()
         return np.frombuffer(data, np.float32).reshape(mel.BINS, -1)
 
     def _picture(self, which: tuple[int, int]) -> Tensor:
@@ -184,8 +167,7 @@ class _Shelf:
         start, stop = (int(at) for at in self._starts[clip, number : number + 2])
         if self._by_clip:
             first = int(self._starts[clip, 0])
-            whole = self._kept.get(("pictures", clip), lambda: _done(self._fetch(clip)))
-            data = whole[start - first : stop - first]
+            data = self._begin("pictures", clip).result()[start - first : stop - first]
         else:
             data = read(self._store, self._key(clip), start, stop)
         side = self._setting.size
@@ -233,9 +215,6 @@ class _Kept:
         future.add_done_callback(self._count)
         return future
 
-    def get(self, key: Hashable, fetch: Callable[[], Future[bytes]]) -> bytes:
-        return self.begin(key, fetch).result()
-
     def _count(self, future: Future[bytes]) -> None:
         if future.exception() is not None:
             return
@@ -248,12 +227,6 @@ class _Kept:
                 if old.done() and old is not future:
                     del self._futures[key]
                     self._held -= len(old.result()) if old.exception() is None else 0
-
-
-def _done(data: bytes) -> Future[bytes]:
-    future: Future[bytes] = Future()
-    future.set_result(data)
-    return future
 
 
 class _Pictures:

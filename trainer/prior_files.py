@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from trainer.landmark_prior import LandmarkPrior
 from trainer.priors import Prior, PriorCard, PriorMissing
 
+PRIORS: Final = Path.home() / ".cache" / "dubfarm" / "priors"
+"""Where users' files are looked for."""
+
 CARDS: Final = {
     "vgg19": PriorCard(
         "vgg19", "BSD-3-Clause (torchvision; ImageNet terms)", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"

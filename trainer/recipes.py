@@ -9,7 +9,7 @@ from typing import Final
 
 from farm.nets.sizes import Sizes
 from trainer.augment import Augmentation
-from trainer.corpus import CorpusSetting
+from trainer.corpus import CorpusSetting, DatasetSetting
 
 VOXCELEB2_CLIPS: Final = 1_092_009
 
@@ -103,8 +103,8 @@ class Choices:
 class Recipe:
     name: str
     sizes: Sizes
-    corpus: CorpusSetting | None
-    """None: a real corpus, made by `prepare`."""
+    corpus: CorpusSetting | DatasetSetting | None
+    """None: whatever set that `prepare` made a run is given; `material.bound` puts it here."""
     stages: tuple[Stage, ...]
     choices: Choices
     priors: tuple[str, ...]
@@ -353,6 +353,46 @@ def single_gpu() -> Recipe:
     )
 
 
+def open_() -> Recipe:
+    """The paper's stages with priors that anybody has: landmarks, and EfficientNet-Lite0 for VGG19 and VGGFace."""
+    published = paper()
+    stages = []
+    for stage in published.stages:
+        first, *rest = stage.phases
+        terms = tuple(term for term in first.terms if term.name != "face")
+        stages.append(dataclasses.replace(stage, phases=(dataclasses.replace(first, terms=terms), *rest)))
+    return dataclasses.replace(published, name="open", stages=tuple(stages), priors=("landmarks", "efficientnet_lite0"))
+
+
+def open_small() -> Recipe:
+    """`open` at 64 px with small networks and without a perceptual network: a set tried on a CPU."""
+    base = open_()
+    lengths = {"appearance_motion": (2000, 16), "lip": (800, 16), "eye": (400, 32), "pose": (400, 64)}
+    stages = []
+    for stage in base.stages:
+        count, batch = lengths.get(stage.name, (2000, 16))
+        phases = []
+        for phase in stage.phases:
+            terms = tuple(term for term in phase.terms if term.name != "perceptual")
+            if stage.name == "appearance_motion" and phase.name == "generator":
+                terms = (*terms, Term("image", 1.0))
+            groups = tuple(
+                dataclasses.replace(group, rate=20 * group.rate, until=group.until and count // 2)
+                for group in phase.groups
+            )
+            phases.append(dataclasses.replace(phase, groups=groups, terms=terms, decay=Decay(cosine=True)))
+        stages.append(dataclasses.replace(stage, phases=tuple(phases), steps=count, batch=batch))
+    return dataclasses.replace(
+        base,
+        name="open_small",
+        sizes=Sizes.tiny(64),
+        stages=tuple(stages),
+        priors=("landmarks",),
+        discriminator_width=16,
+        checkpoint_every=100,
+    )
+
+
 def smoke() -> Recipe:
     """A handful of puppets and `tiny`'s stages cut to seconds each: for trying the machinery, not for pictures."""
     base = tiny()
@@ -386,6 +426,8 @@ def smoke() -> Recipe:
 
 
 RECIPES: Final[dict[str, Callable[[], Recipe]]] = {
+    "open": open_,
+    "open_small": open_small,
     "paper": paper,
     "single_gpu": single_gpu,
     "smoke": smoke,

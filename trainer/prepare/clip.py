@@ -254,9 +254,7 @@ def _look(pictures: NDArray[np.uint8], eyes: Eyes) -> tuple[NDArray[np.float32],
     return np.concatenate(factors), np.concatenate(scores)
 
 
-def _truth(
-    item: Item, source: Source, folder: Path, frames: int
-) -> tuple[torch.Tensor, NDArray[np.float64]] | None:
+def _truth(item: Item, source: Source, folder: Path, frames: int) -> tuple[torch.Tensor, NDArray[np.float64]] | None:
     """A puppet's parameters and where its picture lies in the video's."""
     if item.sidecar_key is None:
         return None

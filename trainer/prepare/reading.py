@@ -47,7 +47,9 @@ def read_header(store: BlobStore, key: str) -> Header:
     return Header(
         key,
         {
-            name: Tensor(entry["dtype"], tuple(entry["shape"]), base + entry["data_offsets"][0], base + entry["data_offsets"][1])
+            name: Tensor(
+                entry["dtype"], tuple(entry["shape"]), base + entry["data_offsets"][0], base + entry["data_offsets"][1]
+            )
             for name, entry in told.items()
             if name != "__metadata__"
         },

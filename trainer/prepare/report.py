@@ -42,9 +42,9 @@ def markdown(report: dict[str, Any], most: int = 200) -> str:
         [
             f"# Dataset {report['version'][:12]}",
             "",
-            f"{report['clips']} clips of {report['identities']} identities ({report['held_out_identities']} of them, with "
-            f"{report['held_out_clips']} clips, are held out) from {report['files_kept']} of {report['files']} files, in "
-            f"{report['shards']} shards of {report['bytes'] / 1e6:.1f} MB in all. Factors: {meaning}.",
+            f"{report['clips']} clips of {report['identities']} identities from {report['files_kept']} of "
+            f"{report['files']} files; {report['held_out_clips']} clips of {report['held_out_identities']} of them are "
+            f"held out. {report['shards']} shards, {report['bytes'] / 1e6:.1f} MB in all. Factors: {meaning}.",
             "",
             "| dropped because | files | |",
             "|---|---|---|",

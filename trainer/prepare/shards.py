@@ -87,7 +87,6 @@ def done_part(job: Job, store: BlobStore) -> dict[str, Any] | None:
 class _Eyes:
     """The networks of this process, kept from job to job."""
 
-
     def __init__(self, names: tuple[str, ...], folder: str) -> None:
         self.nets = FaceNets()
         self.landmarks = LandmarkPrior()

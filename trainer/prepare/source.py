@@ -66,9 +66,7 @@ class Source:
             boxes = next((other for other in _boxes_of(path) if other in keys), None)
             sidecar = str(path.with_suffix(SIDECAR))
             identity, video = path.parts[-3:-1]
-            found.append(
-                Item(identity, video, path.stem, key, keys[key], boxes, sidecar if sidecar in keys else None)
-            )
+            found.append(Item(identity, video, path.stem, key, keys[key], boxes, sidecar if sidecar in keys else None))
         if not found:
             raise Rejected("bad_source", "no identity/video/clip.mp4 is found there")
         return found

@@ -1,8 +1,8 @@
 """Puppet clips as ordinary mp4s with sound, each beside a sidecar of its true factors: videos like any others.
 
-A clip is one person in one place speaking one sentence. `NAME.factors.json` beside `NAME.mp4` holds what is true of it: who,
-the voice, the phonemes with their times, every parameter of every frame, and where the puppet's picture lies in the
-video's. T frames, P parameters.
+A clip is one person in one place speaking one sentence. `NAME.factors.json` beside `NAME.mp4` holds what is true of it:
+who, the voice, the phonemes with their times, every parameter of every frame, and where the puppet's picture lies in
+the video's. T frames, P parameters.
 """
 
 from __future__ import annotations
