@@ -19,6 +19,8 @@ _JUDGES: Final = {
     "face": ("vggface",),
 }
 """Priors that a term can be judged by: one at least."""
+_TAUGHT: Final = frozenset({"distillation", "eye_read", "steer"})
+"""Terms that teach true factors: what the landmarks read would teach their errors."""
 
 
 def bound(recipe: Recipe, data: str) -> Recipe:
@@ -63,7 +65,7 @@ def unfit(recipe: Recipe) -> list[str]:
         wrong.append(f"{corpus.clips} clips to train on and {corpus.held_out} held out: one of each at least")
     if isinstance(corpus, DatasetSetting) and corpus.factors != "true":
         needs = [f"scene {name}" for name in sorted(scenes & {"readout"})]
-        needs += [f"term {name}" for name in sorted(terms & {"distillation"})]
+        needs += [f"term {name}" for name in sorted(terms & _TAUGHT)]
         if needs:
             needing = f"{' and '.join(needs)} need{'s' if len(needs) == 1 else ''} true factors"
             wrong.append(f"{needing}; dataset {corpus.key} has none (recipes open and open_small do without)")

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.trainer.prepared import FILMED, PREPARED
 from trainer.corpus import Corpus, CorpusSetting, open_corpus
+from trainer.prepare.run import prepare
+from trainer.puppets.write import write_clips
 from trainer.recipes import Group, Phase, Recipe, Stage, Term, tiny
 
 SETTING = CorpusSetting(size=64, clips=5, held_out=2, frames=12, loose=3)
@@ -55,3 +58,18 @@ def _short(stage: Stage) -> Stage:
         generator = dataclasses.replace(generator, groups=groups)
         phases = (generator, Phase("discriminator", (Group("discriminator", 1e-4),), hinge, generator.decay))
     return dataclasses.replace(stage, phases=phases, steps=4, batch=4)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three people in VoxCeleb2's layout: puppets as mp4s."""
+    folder = tmp_path_factory.mktemp("vox")
+    write_clips(folder, FILMED)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """The set that is prepared of them, and the report."""
+    out = tmp_path_factory.mktemp("set")
+    return out, prepare(str(source), str(out), PREPARED)

@@ -20,38 +20,23 @@ from typer.testing import CliRunner
 
 from farm.errors import Rejected
 from farm.face.align import ANCHORS, SIDE
+from tests.trainer.prepared import PREPARED
 from trainer.__main__ import app
 from trainer.corpus import FACTORS, Corpus
 from trainer.dataset import is_dataset, open_dataset, read_setting
 from trainer.prepare import jpeg
 from trainer.prepare.run import prepare
-from trainer.prepare.setting import REASONS, PrepareSetting
+from trainer.prepare.setting import REASONS
 from trainer.prepare.source import Item, Source, read_boxes
 from trainer.puppets import film
 from trainer.puppets.framing import anchors
-from trainer.puppets.write import SIDECAR, WriteSetting, read_sidecar, write_clips
+from trainer.puppets.write import SIDECAR, read_sidecar
 from trainer.sampler import choose, uniforms
-
-SETTING = PrepareSetting(size=64, frames=10, loose=3, most=1, files_a_shard=1, held_out=0.3, pictures="raw")
-CLIPS = WriteSetting(3, 256, 144, seconds=0.6, seed=3, per_identity=1, layout="voxceleb2")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three people in VoxCeleb2's layout."""
-    folder = tmp_path_factory.mktemp("vox")
-    write_clips(folder, CLIPS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    out = tmp_path_factory.mktemp("set")
-    return out, prepare(str(source), str(out), SETTING)
 
 
 @pytest.fixture(scope="module")
 def corpus(made: tuple[Path, dict]) -> Corpus:
+    """Of the prepared puppets."""
     return open_dataset(str(made[0]), 64)
 
 
@@ -116,16 +101,16 @@ def test_every_harm_has_its_reason(harm: str, reason: str, source: Path, tmp_pat
     folder.mkdir(parents=True)
     clip, whole = folder / "00001.mp4", files(source)[0]
     shutil.copy(whole, clip)
-    setting = SETTING
+    setting = PREPARED
     boxes = tmp_path / "source" / "txt" / "id1" / "video" / "00001.txt"
     if harm == "cut":
         clip.write_bytes(whole.read_bytes()[:3000])
     elif harm in ("mute", "empty", "two"):
         _remake(whole, clip, harm)
     elif harm == "small":
-        setting = dataclasses.replace(SETTING, min_face=4000)
+        setting = dataclasses.replace(PREPARED, min_face=4000)
     elif harm == "short":
-        setting = dataclasses.replace(SETTING, frames=40)
+        setting = dataclasses.replace(PREPARED, frames=40)
     elif harm == "bad_sidecar":
         clip.with_suffix(SIDECAR).write_text('{"puppet": 1}')
     else:
@@ -205,7 +190,7 @@ def test_a_killed_preparation_goes_on_and_ends_in_the_same_manifest(
     assert not (tmp_path / "manifest.json").exists()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/*/*.json")}
     assert 1 <= len(done) < 3
-    report = prepare(str(source), str(tmp_path), SETTING)
+    report = prepare(str(source), str(tmp_path), PREPARED)
     assert report["version"] == made[1]["version"]
     assert (tmp_path / "manifest.json").read_bytes() == (made[0] / "manifest.json").read_bytes()
     assert all(path.stat().st_mtime_ns == at for path, at in done.items())
@@ -220,7 +205,7 @@ def test_a_version_is_the_hash_of_its_manifest_and_finds_it_again(
         assert hashlib.sha256(shard.read_bytes()).hexdigest() == shard.stem
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
-    other = prepare(str(source), str(copy), dataclasses.replace(SETTING, size=32))
+    other = prepare(str(source), str(copy), dataclasses.replace(PREPARED, size=32))
     assert other["version"] != version
     assert read_setting(str(copy))[0].version == other["version"]
     assert read_setting(f"{copy}#{version}")[0].size == 64
@@ -279,7 +264,7 @@ def test_the_crop_lies_where_the_farm_puts_it(source: Path) -> None:
     from farm.face.align import crop_from_frame
     from farm.face.nets import FaceNets
 
-    track, _, _ = _follow(path, None, SETTING, FaceNets())
+    track, _, _ = _follow(path, None, PREPARED, FaceNets())
     crops = crop_from_frame(track.anchors, track.run)
     within = _crop_in_picture(crops, place)
     back = torch.linalg.solve(within[:, None, :, :2], (anchors(rows) - within[:, None, :, 2])[..., None])[..., 0]
