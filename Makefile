@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check real exactness memory fuzz-media faults chaos contract fuzz-api outside clean
+.PHONY: demo recipes test check real exactness memory fuzz-media faults chaos contract fuzz-api outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -13,6 +13,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 
 demo: $(VENV)/.embedded ## start the embedded farm, submit a batch over HTTP, write demo-output/
 	$(BIN)/dubfarm demo --output demo-output
+
+recipes: $(VENV)/.dev ## after a change of the recipes: the listing that the API checks overrides against
+	$(BIN)/python -m trainer recipes --json > farm/flow/recipes.json
 
 test: $(VENV)/.dev ## the whole suite, on embedded Postgres and Valkey
 	$(BIN)/python -m pytest

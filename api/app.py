@@ -13,7 +13,20 @@ from api import errors, openapi
 from api.again import Again
 from api.deps import Farm
 from api.gate import BODY_LIMIT, Gate
-from api.v1 import assets, audit, batches, fleet, jobs, keys, models, service, tenants, webhooks
+from api.v1 import (
+    assets,
+    audit,
+    batches,
+    fleet,
+    jobs,
+    keys,
+    models,
+    schedules,
+    service,
+    tenants,
+    training,
+    webhooks,
+)
 from api.waker import Waker
 from farm import __version__
 from farm.db.session import Database
@@ -63,7 +76,7 @@ def create_app(
     )
     app.state.farm = farm
     errors.install(app)
-    for module in (batches, jobs, assets, models, fleet, keys, tenants, audit, webhooks, service):
+    for module in (batches, jobs, assets, models, fleet, keys, tenants, audit, webhooks, training, schedules, service):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(Again)

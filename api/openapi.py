@@ -32,6 +32,7 @@ MORE: Final[Mapping[str, Sequence[int]]] = {
     **dict.fromkeys(("get_output", "head_output"), (409, 410, 416)),
     **dict.fromkeys(("get_preview", "head_preview"), (409, 410)),
     **dict.fromkeys(("create_endpoint", "ping_endpoint", "replay_delivery", "replay_since", "rotate_secret"), (409,)),
+    **dict.fromkeys(("create_run", "cancel_run", "resume_run", "run_schedule"), (409,)),
     "complete_asset": (409, 422),
     "rollback_alias": (409, 422),
 }
@@ -46,6 +47,9 @@ NAMES: Final[Mapping[str, tuple[str, str, str]]] = {
     "create_tenant": ("201", "tenant_id", "/id"),
     "list_workers": ("200", "worker_id", "/data/0/id"),
     "create_endpoint": ("201", "endpoint_id", "/id"),
+    "create_run": ("202", "run_id", "/id"),
+    "list_runs": ("200", "run_id", "/data/0/id"),
+    "put_schedule": ("200", "schedule", "/name"),
 }
 """Where answers name things: (status, the parameter that takes it, JSON pointer)."""
 _SCHEMA_REF: Final = "#/components/schemas/{model}"

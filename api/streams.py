@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -50,29 +50,35 @@ class Look:
     ended: bool
 
 
+@dataclass(frozen=True)
+class Told:
+    """An event of the log as it goes out."""
+
+    id: int
+    kind: str
+    data: Mapping[str, Any]
+
+
+After = Callable[[Session, int, int], Sequence[Told]]
+"""Events with a larger id, oldest first, so many at most."""
 Looker = Callable[[Session, datetime | None], Look | None]
 """Reads the thing; with a time, also what in it changed since. None: it is gone."""
 
 
 def response(
     farm: Farm,
-    tenant_id: str,
     last_event_id: str | None,
     look: Looker,
-    *,
-    batch_id: str | None = None,
-    job_id: str | None = None,
+    after: After,
 ) -> StreamingResponse:
     if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdecimal()):
         raise ApiProblem("last_event_id_invalid", "Last-Event-ID is the id of an event of this stream")
     last_id = min(int(last_event_id or 0), 2**63 - 1)
 
-    def read(last_id: int, since: datetime | None) -> tuple[tuple[Event, ...], Look | None, datetime]:
+    def read(last_id: int, since: datetime | None) -> tuple[Sequence[Told], Look | None, datetime]:
         with farm.transaction() as session:
             next_since = deltas.safe_since(session)
-            found = events.after(
-                session, tenant_id, batch_id=batch_id, job_id=job_id, last_id=last_id, limit=MOST_AT_ONCE
-            )
+            found = after(session, last_id, MOST_AT_ONCE)
             # A backlog goes out first: how things stand now comes behind it.
             return found, look(session, since) if len(found) < MOST_AT_ONCE else Look({}, False), next_since
 
@@ -84,7 +90,7 @@ def response(
 
 
 async def _stream(
-    farm: Farm, last_id: int, read: Callable[[int, datetime | None], tuple[tuple[Event, ...], Look | None, datetime]]
+    farm: Farm, last_id: int, read: Callable[[int, datetime | None], tuple[Sequence[Told], Look | None, datetime]]
 ) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     shown: Mapping[str, Any] | None = None
@@ -100,7 +106,7 @@ async def _stream(
             return
         for event in found:
             last_id = event.id
-            yield _event(event.kind, _event_data(event), event.id)
+            yield _event(event.kind, event.data, event.id)
         if len(found) == MOST_AT_ONCE:
             continue
         since = next_since
@@ -131,6 +137,16 @@ def _lasting(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 def _event(name: str, data: Mapping[str, Any], id: int | None = None) -> bytes:
     head = f"id: {id}\n" if id is not None else ""
     return f"{head}event: {name}\n".encode() + b"data: " + json_bytes(data) + b"\n\n"
+
+
+def of_jobs(tenant_id: str, *, batch_id: str | None = None, job_id: str | None = None) -> After:
+    """The log of a batch, or of one job."""
+
+    def after(session: Session, last_id: int, limit: int) -> list[Told]:
+        found = events.after(session, tenant_id, batch_id=batch_id, job_id=job_id, last_id=last_id, limit=limit)
+        return [Told(event.id, event.kind, _event_data(event)) for event in found]
+
+    return after
 
 
 def _event_data(event: Event) -> dict[str, Any]:

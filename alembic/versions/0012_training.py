@@ -80,7 +80,6 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("status_reason", sa.Text(), server_default="", nullable=False),
         sa.Column("waiting_reason", sa.Text(), nullable=True),
-        sa.Column("cancel_asked", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("room_asked", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("yielding", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("stop_asked_at", sa.DateTime(timezone=True), nullable=True),

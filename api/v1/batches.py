@@ -250,4 +250,4 @@ def batch_events(
         ended = view.status in (BatchStatus.COMPLETED, BatchStatus.CANCELED)
         return streams.Look(data, ended)
 
-    return streams.response(farm, who.tenant_id, last_event_id, look, batch_id=batch_id)
+    return streams.response(farm, last_event_id, look, streams.of_jobs(who.tenant_id, batch_id=batch_id))

@@ -164,4 +164,4 @@ def job_events(
             return None
         return streams.Look({"job": JobAnswer.of(view).json_dict()}, view.status.is_terminal)
 
-    return streams.response(farm, who.tenant_id, last_event_id, look, job_id=job_id)
+    return streams.response(farm, last_event_id, look, streams.of_jobs(who.tenant_id, job_id=job_id))

@@ -28,7 +28,14 @@ from farm.flow.idempotency import Answer
 router = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
 
 LONGEST_OVERLAP_S: Final = 7 * 86_400
-Offered = Literal["batch.completed", "job.succeeded", "job.failed", "training_run.completed", "model.promoted"]
+Offered = Literal[
+    "batch.completed",
+    "job.succeeded",
+    "job.failed",
+    "training_run.completed",
+    "training_run.alert",
+    "model.promoted",
+]
 Url = Annotated[Text, StringConstraints(min_length=1, max_length=2000)]
 Description = Annotated[Text, StringConstraints(max_length=200)]
 

@@ -748,7 +748,6 @@ class RunRow(Row):
     status: Mapped[str]
     status_reason: Mapped[str] = mapped_column(server_default="")
     waiting_reason: Mapped[str | None]
-    cancel_asked: Mapped[bool] = mapped_column(server_default=text("false"))
     room_asked: Mapped[bool] = mapped_column(server_default=text("false"))
     yielding: Mapped[bool] = mapped_column(server_default=text("false"))
     stop_asked_at: Mapped[datetime | None]

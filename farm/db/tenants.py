@@ -33,6 +33,11 @@ def page(session: Session, *, cursor: str | None = None, page_size: int = 100) -
     return cursors.page([_tenant(row) for row in rows], page_size, "tenants", lambda tenant: tenant.id)
 
 
+def operators(session: Session) -> tuple[str, ...]:
+    """Ids of the tenants that run the farm."""
+    return tuple(session.scalars(select(TenantRow.id).where(TenantRow.is_operator).order_by(TenantRow.id)))
+
+
 def change(session: Session, tenant_id: str, values: Mapping[str, Any]) -> None:
     if values:
         session.execute(update(TenantRow).where(TenantRow.id == tenant_id).values(**values))

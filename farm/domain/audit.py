@@ -41,6 +41,12 @@ class Action(StrEnum):
     WEBHOOK_DISABLED = "webhook_endpoint.disabled"
     TENANT_CREATED = "tenant.created"
     TENANT_CHANGED = "tenant.changed"
+    RUN_CREATED = "training_run.created"
+    RUN_CANCELED = "training_run.canceled"
+    RUN_RESUMED = "training_run.resumed"
+    SCHEDULE_SET = "training_schedule.set"
+    SCHEDULE_DELETED = "training_schedule.deleted"
+    SCHEDULE_RUN_NOW = "training_schedule.run_now"
 
 
 SHARED: Final = frozenset(
@@ -51,6 +57,12 @@ SHARED: Final = frozenset(
         Action.WORKER_DRAINED,
         Action.WORKER_RESUMED,
         Action.WORKER_QUARANTINED,
+        Action.RUN_CREATED,
+        Action.RUN_CANCELED,
+        Action.RUN_RESUMED,
+        Action.SCHEDULE_SET,
+        Action.SCHEDULE_DELETED,
+        Action.SCHEDULE_RUN_NOW,
     }
 )
 """What is done to things that every tenant uses: the admins of the tenant that runs the farm read of it."""

@@ -9,6 +9,7 @@ from typing import Any
 from farm.domain.batch import Rights
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
 from farm.domain.order import Output, PlanRecord
+from farm.domain.run import AttemptView, Dataset, RunView
 from farm.domain.views import BatchView, JobView
 
 
@@ -147,3 +148,65 @@ def in_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return value
+
+
+def run(view: RunView) -> dict[str, Any]:
+    """A training run, as the API answers it and as webhooks tell it."""
+    standing, spec = view.standing, view.spec
+    return {
+        "id": view.id,
+        "status": view.status.value,
+        "status_reason": view.status_reason,
+        "recipe": spec.recipe,
+        "dataset": dataset(spec.dataset),
+        "overrides": dict(spec.overrides),
+        "resume_from": spec.resume_from,
+        "scaling": {"workers": spec.scaling.workers, "use_gpu": spec.scaling.use_gpu},
+        "on_success": spec.on_success.value,
+        "schedule": view.schedule,
+        "fired_for": view.fired_for,
+        "stage": standing.stage,
+        "stage_number": standing.stage_number,
+        "stages": standing.stages,
+        "step": standing.step,
+        "steps": standing.steps,
+        "samples_per_s": standing.samples_per_s,
+        "eta_s": standing.eta_s,
+        "losses": dict(standing.losses),
+        "goodput": standing.goodput,
+        "gpu_hours": view.gpu_hours,
+        "yielding": view.yielding,
+        "waiting_reason": view.waiting_reason,
+        "alerts": list(view.alerts),
+        "attempts": view.attempts_total,
+        "attempt": attempt(view.attempts[-1]) if view.attempts else None,
+        "error": {"code": view.error.code, "detail": view.error.detail} if view.error is not None else None,
+        "model_version": view.version_id,
+        "asked_by": view.asked_by,
+        "created_at": view.created_at,
+        "updated_at": view.updated_at,
+        "started_at": view.started_at,
+        "progress_at": view.progress_at,
+        "finished_at": view.finished_at,
+    }
+
+
+def dataset(given: Dataset) -> str | dict[str, Any]:
+    if given.uri is None:
+        return "puppets"
+    return {"uri": given.uri, "manifest_sha256": given.manifest_sha256}
+
+
+def attempt(view: AttemptView) -> dict[str, Any]:
+    return {
+        "number": view.number,
+        "submission_id": view.submission_id,
+        "host": view.host,
+        "outcome": view.outcome.value,
+        "reason": view.reason,
+        "stage": view.stage,
+        "step": view.step,
+        "gpu_hours": view.gpu_hours,
+        "started_at": view.started_at,
+        "finished_at": view.finished_at,
+    }

@@ -155,13 +155,15 @@ def report_of(document: Mapping[str, Any]) -> Report:
         steps=_whole(document.get("steps")),
         samples_per_s=_number(document.get("samples_per_s")),
         eta_s=_number(document.get("eta_s")),
-        losses={str(name): _number(value) for name, value in losses.items()} if isinstance(losses, Mapping) else {},
+        losses={_text(str(name)) or "": _number(value) for name, value in losses.items()}
+        if isinstance(losses, Mapping)
+        else {},
         goodput=_number(document.get("goodput")),
         gpu_hours=_number(document.get("gpu_hours")) or 0.0,
         workers=_whole(document.get("workers")),
     )
     error = document.get("error")
-    known = RunError(str(error.get("code")), str(error.get("detail", ""))) if isinstance(error, Mapping) else None
+    known = RunError(_plain(error.get("code")), _plain(error.get("detail", ""))) if isinstance(error, Mapping) else None
     return Report(str(document.get("state", "")), standing, known, str(document.get("updated_at", "")))
 
 
@@ -173,11 +175,15 @@ def _number(value: object) -> float | None:
 
 def _whole(value: object) -> int:
     number = _number(value)
-    return max(0, min(int(number), 2**53)) if number is not None else 0
+    return max(0, min(int(number), 2**31 - 1)) if number is not None else 0
+
+
+def _plain(value: object) -> str:
+    return str(value)[:2000].replace("\0", "")
 
 
 def _text(value: object) -> str | None:
-    return value[:200] if isinstance(value, str) else None
+    return value[:200].replace("\0", "") if isinstance(value, str) else None
 
 
 # --- alerts ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from farm.domain.override import Value
+
 
 class RunStatus(StrEnum):
     """queued: waits for a place. starting: an attempt is being launched. canceling: its processes are being ended."""
@@ -64,10 +66,6 @@ class Scaling:
 
     workers: int = 0
     use_gpu: bool = False
-
-
-Value = bool | int | float | str
-"""What an override may be."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class RunError:
 class Standing:
     """Where a run stands, by the trainer's own account. losses: the newest of each term; None is no finite number.
 
-    gpu_hours: of the attempt that reports. eta_s: to the end of all stages.
+    gpu_hours: of all attempts so far. stage_number counts from 1. eta_s: to the end of the stage.
     """
 
     stage: str | None = None
@@ -196,6 +194,8 @@ class RunView:
 
 
 class RunEventKind(StrEnum):
+    """What a run's event log tells."""
+
     CREATED = "run.created"
     STATUS = "run.status"
     STAGE = "run.stage"

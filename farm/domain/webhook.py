@@ -22,6 +22,7 @@ class Topic(StrEnum):
     JOB_SUCCEEDED = "job.succeeded"
     JOB_FAILED = "job.failed"
     RUN_COMPLETED = "training_run.completed"
+    RUN_ALERT = "training_run.alert"
     MODEL_PROMOTED = "model.promoted"
     PING = "ping"
 

@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import Any, Final
 
 from farm import trace
-from farm.db import batches, jobs, outbox, webhooks
+from farm.db import batches, jobs, outbox, tenants, webhooks
 from farm.db.ledger import database_time
 from farm.db.outbox import Listener
 from farm.db.session import Session
@@ -33,6 +33,12 @@ def announce(
     found = outbox.listeners(session, topic, tenant_id)
     if found:
         tell(session, topic, data() if callable(data) else data, found)
+
+
+def tell_operators(session: Session, topic: Topic, data: Callable[[], Mapping[str, Any]]) -> None:
+    """The same for what concerns those who run the farm, and nobody else."""
+    for tenant_id in tenants.operators(session):
+        announce(session, topic, data, tenant_id)
 
 
 def tell(session: Session, topic: Topic, data: Mapping[str, Any], found: list[Listener]) -> list[str]:

@@ -110,3 +110,21 @@ def bundle_file(bundle_key: str, path: str) -> str:
 def report(bundle_sha256: str, evaluation_sha256: str, path: str) -> str:
     """One file of a version's evaluation report: the same weights may be evaluated again."""
     return bundle_file(f"reports/{bundle_sha256}/{evaluation_sha256[:16]}", path)
+
+
+def run(run_id: str) -> str:
+    """The folder that a training run writes into: the trainer's OUT."""
+    return f"training/{run_id}"
+
+
+def of_run(run_id: str, path: str) -> str:
+    """One file of it. Rejected("path_refused") if it would leave the folder."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in path:
+        raise Rejected("path_refused", f"not a path inside a run's folder: {path!r}")
+    return f"{run(run_id)}/{pure}"
+
+
+def clips(schedule: str, sha256: str) -> str:
+    """The list of clips that a schedule's data held when it fired."""
+    return f"schedules/{schedule}/{sha256}.txt"

@@ -26,7 +26,7 @@ OWNED = {"batch_id", "job_id", "asset_id", "key_id", "endpoint_id", "delivery_id
 # Belong to the farm, not to a tenant; what they show of jobs is tested below.
 SHARED = {"worker_id": "wrk_none", "model": "pdfgc", "version": "api-tests", "alias": "nobody"}
 # What only the tenant that runs the farm may ask: of other tenants, and changes to what all share.
-OPERATORS = {"tenant_id"}
+OPERATORS = {"tenant_id", "run_id", "schedule", "grid"}
 SECRET = "secret-project"
 
 
@@ -87,6 +87,8 @@ BODIES: dict[str, Any] = {
     "change_endpoint": {"description": "x"},
     "replay_since": {"since": "2026-01-01T00:00:00Z"},
     "rotate_secret": {},
+    "create_run": {"recipe": "smoke"},
+    "put_schedule": {"recipe": "smoke", "cron": "0 3 * * 0"},
 }
 
 
@@ -105,7 +107,11 @@ def theirs(api: Api) -> dict[str, str]:
         found["tenant_id"] = http.get("/v1/usage").json()["tenant_id"]
         hook = http.post("/v1/webhook-endpoints", json={"url": f"https://example.com/{SECRET}"}).json()
         ping = http.post(f"/v1/webhook-endpoints/{hook['id']}/ping").json()
-        return found | {"endpoint_id": hook["id"], "delivery_id": ping["id"]}
+        found |= {"endpoint_id": hook["id"], "delivery_id": ping["id"]}
+    with api.http(api.key(RUNS_THE_FARM)) as http:
+        run = http.post("/v1/training-runs", json={"recipe": "smoke"}).json()
+        http.put(f"/v1/training-schedules/{SECRET}", json={"recipe": "smoke", "cron": "0 3 * * 0", "paused": True})
+    return found | {"run_id": run["id"], "schedule": SECRET, "grid": "secret.png"}
 
 
 @pytest.fixture(scope="module")
