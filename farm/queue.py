@@ -20,6 +20,7 @@ from farm.errors import Transient
 
 WORK_TASK: Final = "farm.work"
 TICK_TASK: Final = "farm.tick"
+TRAIN_TASK: Final = "farm.train"
 CONTROL_QUEUE: Final = "control"
 SOCKET_S: Final = 5.0
 
@@ -76,7 +77,12 @@ def celery_app(broker_url: str, *, task_limit_s: float = 3600.0, tick_s: float =
                 "schedule": tick_s,
                 # A tick that nobody took in time is of no use: the next one does the same.
                 "options": {"queue": CONTROL_QUEUE, "expires": max(10.0, 5 * tick_s)},
-            }
+            },
+            "train": {
+                "task": TRAIN_TASK,
+                "schedule": tick_s,
+                "options": {"queue": CONTROL_QUEUE, "expires": max(10.0, 5 * tick_s)},
+            },
         },
         enable_utc=True,
         timezone="UTC",

@@ -151,3 +151,25 @@ class WorkerSettings(BaseSettings):
     the networks see every frame alone, in one thread. Slower; without it, float32 pictures differ by 1e-4 at most."""
     keeps_frame_hashes: bool = False
     """Store SHA-256 of every output frame beside each segment, for tests."""
+
+
+class TrainSettings(BaseSettings):
+    """Where training runs compute, and how politely; the control worker reads it."""
+
+    model_config = SettingsConfigDict(env_prefix="DUBFARM_TRAIN_", extra="ignore")
+
+    ray_address: str | None = Field(default=None, validation_alias="RAY_ADDRESS")
+    """The dashboard of a Ray cluster, http://head:8265: runs are Ray Jobs there. Without it they are children of the
+    control worker, on its machine."""
+    at_once: int = Field(default=1, ge=0)
+    """Runs at the same time, of this farm on a cluster, else on this machine; 0: none is started here."""
+    shares_with: tuple[str, ...] = ()
+    """Render queues whose workers compute on the same devices: while chunks wait there, runs make room
+    (docs/operations.md)."""
+    threads: int = Field(default=1, ge=1)
+    niceness: int = Field(default=15, ge=0, le=19)
+    corpus_dir: Path | None = None
+    """Where puppets are kept between runs."""
+    log_dir: Path = Path("/var/log/dubfarm/training")
+    stall_s: float = Field(default=900.0, gt=0)
+    """An alert after so long without a step."""

@@ -1,9 +1,14 @@
-"""What a run shows to the outside while it trains, OUT/status.json, and what it hears from there: OUT/stop."""
+"""What a run shows to the outside while it trains, OUT/status.json, and what it hears: OUT/stop, OUT/attempt.
+
+A farm starts every attempt at a run with a token of its own (DUBFARM_ATTEMPT) and writes the newest one into
+OUT/attempt: an older attempt that is still there, on a machine that was cut off, reads it and stops.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +19,8 @@ from farm.storage.blobs import BlobStore, Missing
 
 STATUS: Final = "status.json"
 STOP: Final = "stop"
+ATTEMPT: Final = "attempt"
+OURS: Final = "DUBFARM_ATTEMPT"
 EVERY_S: Final = 1.0
 
 
@@ -52,6 +59,8 @@ class Status:
     gpu_hours: float = 0.0
     workers: int = 0
     error: dict[str, str] | None = None
+    attempt: str = field(default_factory=lambda: os.environ.get(OURS, ""))
+    """Whose account this is, where a farm started it."""
 
 
 class Door:
@@ -67,6 +76,7 @@ class Door:
         self.spent_gpu_hours = float((before or {}).get("gpu_hours") or 0.0)
         self._status = dataclasses.replace(status, started_at=begun)
         self._stop, self._end = threading.Event(), threading.Event()
+        self._followed = False
         self._write()
         self._thread = threading.Thread(target=self._work, name="status", daemon=True)
         self._thread.start()
@@ -96,19 +106,29 @@ class Door:
         self._thread.join()
         self.show(**changes)
         self._write()
-        if self._status.state == "stopped":
+        if self._status.state == "stopped" and not self._followed:
             self._store.delete(STOP)
 
     def _work(self) -> None:
         while not self._end.wait(EVERY_S):
             try:
+                self._look_for_a_follower()
                 self._write()
                 if not self._stop.is_set() and _is_there(self._store, STOP):
                     self._stop.set()
             except Transient:
                 continue  # the next second tries again
 
+    def _look_for_a_follower(self) -> None:
+        """A later attempt has this run now: stop, and say nothing more in its place."""
+        ours = self._status.attempt
+        if ours and not self._followed and _text(self._store, ATTEMPT) not in ("", ours):
+            self._followed = True
+            self._stop.set()
+
     def _write(self) -> None:
+        if self._followed:
+            return
         self._status = dataclasses.replace(self._status, updated_at=_now())
         text = json.dumps(dataclasses.asdict(self._status), indent=2) + "\n"
         self._store.put_bytes(text.encode(), STATUS)
@@ -120,6 +140,13 @@ def read_status(store: BlobStore) -> dict[str, Any] | None:
         return json.loads(store.get_bytes(STATUS))
     except (Missing, ValueError):
         return None
+
+
+def _text(store: BlobStore, key: str) -> str:
+    try:
+        return store.get_bytes(key).decode(errors="replace")
+    except Missing:
+        return ""
 
 
 def _is_there(store: BlobStore, key: str) -> bool:

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, Final
 
 from celery import Celery, signals
@@ -29,15 +30,19 @@ from farm.settings import (
     InputSettings,
     QualitySettings,
     RetentionSettings,
+    TrainSettings,
     WebhookSettings,
     WorkerSettings,
 )
-from farm.storage.blobs import open_store
+from farm.storage.blobs import BlobStore, open_store
 from workers import tasks
 from workers.canary import Canary
 from workers.engine import Engine, Limits
 from workers.inputs import Inputs
 from workers.janitor import Janitor
+from workers.launcher import Launcher, can_train_here, environment_of, farm_id
+from workers.launcher import Terms as TrainTerms
+from workers.places import LocalPlace, Place, RayPlace
 from workers.plan import PLAN_DEADLINE
 from workers.relay import Relay
 from workers.studio_setup import Setup, studio
@@ -175,8 +180,12 @@ def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_be
     relay = webhook_relay(database, webhooks)
     relay.start()
     kept = Retention(**RetentionSettings().model_dump())
-    janitor = Janitor(database, open_store(farm.storage_url, farm.storage_endpoint_url), kept)
+    store = open_store(farm.storage_url, farm.storage_endpoint_url)
+    janitor = Janitor(database, store, kept)
     janitor.start()
+    launcher = training_launcher(farm, database, store, TrainSettings())
+    tasks.add_train(app, launcher.wake)
+    launcher.start()
     beat = beat_service(app) if with_beat else None
     if beat is not None:
         beat.start()
@@ -184,6 +193,7 @@ def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_be
     try:
         _consume(app, "control", (queue.CONTROL_QUEUE,))
     finally:
+        launcher.stop()
         janitor.stop()
         canary.stop()
         if beat is not None:
@@ -194,6 +204,28 @@ def run_control_worker(farm: FarmSettings, webhooks: WebhookSettings, *, with_be
 def webhook_relay(database: Database, settings: WebhookSettings) -> Relay:
     limits = InputLimits(schemes=settings.schemes, private_hosts=settings.private_hosts)
     return Relay(database, limits, timeout_s=settings.timeout_s, lease_s=settings.lease_s)
+
+
+def training_launcher(farm: FarmSettings, database: Database, store: BlobStore, settings: TrainSettings) -> Launcher:
+    """On the cluster that is named, else on this machine where the trainer is installed, else nowhere: runs wait then.
+    Rejected("ray_address_invalid")."""
+    terms = TrainTerms(
+        at_once=settings.at_once,
+        shares_with=settings.shares_with,
+        corpus=settings.corpus_dir,
+        stall=timedelta(seconds=settings.stall_s),
+        threads=settings.threads,
+    )
+    us = farm_id(farm.database_url)
+    place: Place | None = None
+    if settings.ray_address:
+        if not settings.ray_address.startswith(("http://", "https://")):
+            detail = f"RAY_ADDRESS is the dashboard's http://host:8265, not {settings.ray_address!r}"
+            raise Rejected("ray_address_invalid", detail)
+        place = RayPlace(settings.ray_address, us, environment_of(os.environ))
+    elif settings.at_once > 0 and can_train_here():
+        place = LocalPlace(us, settings.log_dir, threads=settings.threads, niceness=settings.niceness)
+    return Launcher(database, store, place, terms, farm.storage_endpoint_url)
 
 
 def run_beat(farm: FarmSettings) -> None:

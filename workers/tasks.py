@@ -1,4 +1,4 @@
-"""The farm's two Celery tasks. Messages carry nothing: each task looks in Postgres for what there is to do."""
+"""The farm's Celery tasks. Messages carry nothing: each task looks in Postgres for what there is to do."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def add_work(app: Celery, worker: Worker, heard: Callable[[], None]) -> None:
             worker.work()
         except Transient as error:
             logger.warning("no chunk claimed, a later wake-up tries again", error=str(error))
+
+
+def add_train(app: Celery, wake: Callable[[], None]) -> None:
+    """wake: of the launcher, whose turns take longer than a message may."""
+
+    @app.task(name=farm_queue.TRAIN_TASK)
+    def train() -> None:
+        wake()
 
 
 def add_tick(app: Celery, database: Database, heard: Callable[[], None]) -> None:

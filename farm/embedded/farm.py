@@ -98,7 +98,7 @@ class EmbeddedFarm:
         api = {"DUBFARM_API_FD": str(self._listening.fileno()), "DUBFARM_API_PORT": str(port)}
         self._say("starting the API")
         self._app("api", ["-m", "api"], environment | api, API_STOP, (self._listening.fileno(),))
-        self._app("control", ["-m", "workers", "--control", "--beat"], environment, ((signal.SIGTERM, 10.0),))
+        self._app("control", ["-m", "workers", "--control", "--beat"], environment, CONTROL_STOP)
         for number in range(1, self._workers + 1):
             self._app(f"worker-{number}", ["-m", "workers"], self._for_worker(environment, number), WORKER_STOP)
         self._watch = threading.Thread(target=self._supervisor.watch, name="supervisor", daemon=True)
@@ -185,6 +185,10 @@ class EmbeddedFarm:
         roots = [str(root.expanduser().resolve()) for root in (inputs, *self._file_roots)]
         environment.setdefault("DUBFARM_INPUT_SCHEMES", '["https", "s3", "file"]')
         environment.setdefault("DUBFARM_INPUT_FILE_ROOTS", json.dumps(roots))
+        # Training shares the machine with the workers, and makes room for them.
+        environment.setdefault("DUBFARM_TRAIN_SHARES_WITH", '["render"]')
+        environment.setdefault("DUBFARM_TRAIN_LOG_DIR", str(self.logs / "training"))
+        environment.setdefault("DUBFARM_TRAIN_CORPUS_DIR", str(self.data_dir / "corpus"))
         # On a farm of one machine, receivers are on that machine too.
         environment.setdefault("DUBFARM_WEBHOOK_SCHEMES", '["https", "http"]')
         environment.setdefault("DUBFARM_WEBHOOK_PRIVATE_HOSTS", '["127.0.0.1", "localhost"]')
@@ -255,6 +259,8 @@ class EmbeddedFarm:
 
 
 API_STOP = ((signal.SIGTERM, 15.0),)
+CONTROL_STOP = ((signal.SIGTERM, 40.0),)
+"""A run on this machine leaves a checkpoint first."""
 WORKER_STOP = ((signal.SIGTERM, 20.0),)
 BACKLOG = 1024
 

@@ -35,9 +35,11 @@ def claim(session: Session, host: str | None, at_once: int) -> Launch | None:
     number = run.attempts + 1
     attempt = Attempt(run.id, number, secrets.token_hex(16), host, database_time(session))
     runs.add_attempt(session, attempt, run.furthest)
-    runs.change(
+    move(
         session,
-        run.id,
+        run,
+        RunStatus.STARTING,
+        f"attempt {number}",
         attempt=number,
         token=attempt.token,
         host=host,
@@ -47,7 +49,6 @@ def claim(session: Session, host: str | None, at_once: int) -> Launch | None:
         curves_read=0,
         stop_asked_at=None,
     )
-    move(session, run, RunStatus.STARTING, f"attempt {number}")
     return Launch(attempt, run.spec)
 
 

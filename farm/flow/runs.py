@@ -89,8 +89,11 @@ def resume(session: Session, run_id: str, *, actor: Actor = FARM) -> RunView:
     return view(session, run_id)
 
 
-def move(session: Session, run: Run, then: RunStatus, reason: str, error: RunError | None = None) -> None:
-    """The one place where a run's status changes: row, event, webhook. The run's row is locked."""
+def move(
+    session: Session, run: Run, then: RunStatus, reason: str, error: RunError | None = None, **also: object
+) -> None:
+    """The one place where a run's status changes: row, event, webhook. The run's row is locked. also: columns that
+    change with it."""
     if not may_move(run.status, then):
         raise ValueError(f"{run.id} cannot go from {run.status} to {then}")
     now = database_time(session)
@@ -108,8 +111,8 @@ def move(session: Session, run: Run, then: RunStatus, reason: str, error: RunErr
         values |= {"token": None, "stop_asked_at": None, "room_asked": False}
     if then is RunStatus.STARTING and run.attempts == 0:
         values["started_at"] = now
-    runs.change(session, run.id, **values)
-    data = {"status": then.value, "reason": reason, "attempt": run.attempts}
+    runs.change(session, run.id, **(values | also))
+    data = {"status": then.value, "reason": reason, "attempt": also.get("attempt", run.attempts)}
     if error is not None:
         data["error"] = {"code": error.code, "detail": error.detail}
     runs.add_event(session, run.id, RunEventKind.STATUS, data)

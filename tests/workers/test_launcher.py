@@ -1,0 +1,181 @@
+"""Training runs as real processes: killed trainers and killed launchers, strays, room for rendering."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.db.session import Database
+from farm.domain.limits import InputLimits
+from farm.domain.run import OPEN, Attempt, Outcome, RunSpec, RunStatus, RunView
+from farm.flow import launch, runs
+from farm.storage.blobs import open_store
+from workers.launcher import Launcher, Terms, farm_id
+from workers.places import FARM, LocalPlace, Order
+
+STAGES = ("readout", "appearance_motion", "lip", "eye", "pose", "expression_generator")
+SHORT = {f"stages.{stage}.steps": 3 for stage in STAGES} | {"stages.readout.steps": 60, "corpus.clips": 8}
+PATIENCE_S = 240.0
+
+
+class Farm:
+    def __init__(self, database: Database, url: str, folder: Path) -> None:
+        self.database, self.url, self.folder = database, url, folder
+        self.store_url = (folder / "blobs").as_uri()
+        self.store = open_store(self.store_url)
+        self.most_at_once = 0
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._watching = threading.Event()
+
+    def launcher(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.workers.launching", self.url, self.store_url, str(self.folder)]
+        with (self.folder / "launcher.log").open("ab") as log:
+            launched = subprocess.Popen(command, stdout=log, stderr=log)
+        self._processes.append(launched)
+        return launched
+
+    def run(self, spec: RunSpec) -> RunView:
+        with self.database.transaction() as session:
+            return runs.create(session, spec, InputLimits())
+
+    def view(self, run_id: str) -> RunView:
+        with self.database.transaction() as session:
+            return runs.view(session, run_id)
+
+    def until(self, run_id: str, met: Callable[[RunView], bool], what: str) -> RunView:
+        deadline = time.monotonic() + PATIENCE_S
+        while not met(view := self.view(run_id)):
+            assert time.monotonic() < deadline, f"not {what}: {view}\n{(self.folder / 'launcher.log').read_text()}"
+            assert view.status in OPEN or met(view), f"not {what}: {view}"
+            time.sleep(0.05)
+        return view
+
+    def trainers(self) -> list[int]:
+        """Pids of trainers of this farm, whoever started them."""
+        found: list[int] = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                mine = f"{FARM}={farm_id(self.url)}".encode() in (folder / "environ").read_bytes()
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+            except OSError:
+                continue
+            # The launching step is the trainer itself, before its exec.
+            if mine and b"-m trainer run" in line:
+                found.append(int(folder.name))
+        return found
+
+    def watch(self) -> None:
+        """Remember how many trainers there ever were at once."""
+
+        def look() -> None:
+            while not self._watching.wait(0.02):
+                self.most_at_once = max(self.most_at_once, len(self.trainers()))
+
+        threading.Thread(target=look, daemon=True).start()
+
+    def end(self) -> None:
+        self._watching.set()
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        deadline = time.monotonic() + 60
+        while left := self.trainers():
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def farm(database: Database, database_url: str, tmp_path: Path) -> Iterator[Farm]:
+    made = Farm(database, database_url, tmp_path)
+    yield made
+    made.end()
+
+
+def test_a_run_outlives_its_trainer_and_its_launcher(farm: Farm) -> None:
+    """SIGKILL of the trainer, then of the launcher: the run goes on from its checkpoint each time, nothing runs twice."""
+    farm.watch()
+    first = farm.launcher()
+    run_id = farm.run(RunSpec("smoke", overrides={**SHORT, "checkpoint_every": 2})).id
+    farm.until(run_id, lambda view: view.status is RunStatus.RUNNING and view.standing.step > 4, "training")
+    (trainer,) = farm.trainers()
+    os.kill(trainer, signal.SIGKILL)
+    second = farm.until(run_id, lambda view: view.attempts_total == 2 and view.status is RunStatus.RUNNING, "resumed")
+    assert second.attempts[0].outcome is Outcome.LOST
+    first.kill()
+    first.wait()
+    farm.launcher()
+    farm.until(run_id, lambda view: view.attempts_total == 3, "taken up by the next launcher")
+    view = farm.until(run_id, lambda view: view.status not in OPEN, "finished")
+    assert view.status is RunStatus.SUCCEEDED, view
+    assert view.version_id is not None
+    assert [attempt.outcome for attempt in view.attempts][-1] is Outcome.SUCCEEDED
+    assert farm.most_at_once == 1
+    assert farm.trainers() == []
+    lines = farm.store.get_bytes(f"training/{run_id}/curves.jsonl").decode().splitlines()
+    steps = [tuple(line.split(",")[:2]) for line in lines]
+    assert len(steps) == len(set(steps)) == 60 + 3 * 5, "every step is there once, whatever was done again"
+
+
+def test_what_no_row_wants_is_ended_and_cancel_leaves_a_checkpoint(farm: Farm) -> None:
+    """Also a trainer that was started for an attempt which the rows have given up."""
+    place = LocalPlace(farm_id(farm.url), farm.folder / "logs")
+    launcher = Launcher(farm.database, farm.store, place, Terms(corpus=farm.folder / "corpus"))
+    run_id = farm.run(RunSpec("smoke", overrides=SHORT)).id
+    with farm.database.transaction() as session:
+        found = launch.claim(session, place.host, 1)
+    assert found is not None
+    stale = Attempt(run_id, 7, "0" * 32, place.host, found.attempt.started_at)
+    out = str(farm.folder / "elsewhere")
+    corpus = str(farm.folder / "corpus")
+    place.start(Order(stale, ["--recipe", "smoke", "--out", out, "--data", corpus]))
+    assert farm.trainers()
+    launcher.turn()
+    assert farm.trainers() == [], "the rows know another token"
+    place.start(Order(found.attempt, launcher._arguments(run_id, found.spec, is_local=True)))
+    place.start(Order(found.attempt, []))
+    assert len(farm.trainers()) == 1, "started once"
+    deadline = time.monotonic() + PATIENCE_S
+    while farm.view(run_id).standing.step < 3:
+        launcher.turn()
+        assert time.monotonic() < deadline, farm.view(run_id)
+        time.sleep(0.1)
+
+    (pid,) = farm.trainers()
+    place.halt(found.attempt, halted=True)
+    assert state(pid) == "T"
+    place.halt(found.attempt, halted=False)
+    assert os.getpriority(os.PRIO_PROCESS, pid) >= 15
+
+    with farm.database.transaction() as session:
+        runs.cancel(session, run_id)
+    while farm.view(run_id).status is not RunStatus.CANCELED:
+        launcher.turn()
+        assert time.monotonic() < deadline, farm.view(run_id)
+        time.sleep(0.1)
+    assert farm.trainers() == []
+    with farm.database.transaction() as session:
+        runs.resume(session, run_id)
+    launcher.turn()
+    assert farm.view(run_id).attempts_total == 2
+    place.close()
+    assert farm.trainers() == []
+
+
+def state(pid: int) -> str:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if found == "T":
+            return found
+        time.sleep(0.02)
+    return found
