@@ -141,7 +141,8 @@ class LocalPlace:
         )
         self._children[attempt.token] = child
         try:
-            os.setpriority(os.PRIO_PROCESS, child.pid, self._niceness)
+            nice = max(self._niceness, os.getpriority(os.PRIO_PROCESS, 0))
+            os.setpriority(os.PRIO_PROCESS, child.pid, nice)
         except OSError as error:
             logger.warning("training runs at full priority", error=str(error))
 

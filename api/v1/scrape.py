@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from farm.db import metrics, outbox, workers
+from farm.db import metrics, outbox, runs, workers
 from farm.db.session import Session
 from farm.domain.chunk import Reason
 from farm.domain.measure import Histogram, Page
@@ -15,6 +15,7 @@ def of_the_farm(session: Session, page: Page) -> None:
     _queues(session, page)
     _fleet(session, page)
     _totals(session, page)
+    _training(session, page)
     webhooks = outbox.lag(session)
     page.gauge("webhooks_pending", "Webhook messages to be delivered, up to 100,000.", [({}, webhooks["pending"])])
     page.gauge(
@@ -60,6 +61,38 @@ def _fleet(session: Session, page: Page) -> None:
         "Frames rendered a second, all living workers together.",
         [({}, sum(worker.frames_per_s for worker in fleet if worker.alive and worker.chunk_id))],
     )
+
+
+def _training(session: Session, page: Page) -> None:
+    counts = runs.counts(session)
+    page.gauge("training_runs", "Training runs by status.", [({"status": s}, n) for s, n in counts.items()])
+    going = runs.going(session)
+    for name, about, values in (
+        (
+            "training_progress",
+            "Share of the stage that is done.",
+            [({"run": g.id, "stage": g.standing.stage or ""}, g.done) for g in going],
+        ),
+        (
+            "training_samples_per_second",
+            "Samples trained on a second.",
+            [({"run": g.id}, g.standing.samples_per_s or 0.0) for g in going],
+        ),
+        (
+            "training_goodput",
+            "Share of a run's time that went into steps that count.",
+            [({"run": g.id}, g.standing.goodput or 0.0) for g in going],
+        ),
+        (
+            "training_seconds_since_progress",
+            "Since a step was last done.",
+            [({"run": g.id}, g.since_progress_s) for g in going],
+        ),
+    ):
+        page.gauge(name, about, values)
+    hours, attempts = runs.spent(session)
+    page.counter("training_gpu_hours_total", "GPU-hours of training attempts that ended.", [({}, hours)])
+    page.counter("training_attempts_total", "Training attempts that ended.", [({}, attempts)])
 
 
 def _totals(session: Session, page: Page) -> None:

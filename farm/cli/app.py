@@ -11,7 +11,22 @@ from typer.exceptions import Abort, TyperException
 from typer.exceptions import Exit as TyperExit
 
 from farm import __version__
-from farm.cli import audit, batches, demo, doctor, dubbing, fleet, jobs, keys, models, setup, tenants, up, webhooks
+from farm.cli import (
+    audit,
+    batches,
+    demo,
+    doctor,
+    dubbing,
+    fleet,
+    jobs,
+    keys,
+    models,
+    setup,
+    tenants,
+    training,
+    up,
+    webhooks,
+)
 from farm.cli.exits import Exit, Failed, explained
 from farm.cli.terminal import terminal
 
@@ -29,6 +44,7 @@ app.command("dub")(dubbing.dub)
 app.command("animate")(dubbing.animate)
 app.add_typer(batches.app, name="batch")
 app.add_typer(jobs.app, name="job")
+app.add_typer(training.app, name="train")
 app.add_typer(models.app, name="models")
 app.command("workers")(fleet.workers)
 app.add_typer(keys.app, name="keys")

@@ -21,12 +21,12 @@ def batch(client: Client, batch_id: str, timeout_s: float | None, lines: bool = 
 
     lines: with --json, an event a line instead of nothing.
     """
-    _show(_timed(lambda: client.watch(batch_id), timeout_s, batch_id), lines)
+    _show(timed(lambda: client.watch(batch_id), timeout_s, batch_id), lines)
     return client.batch(batch_id)
 
 
 def job(client: Client, job_id: str, timeout_s: float | None, lines: bool = False) -> Job:
-    _show(_timed(lambda: client.watch_job(job_id), timeout_s, job_id), lines)
+    _show(timed(lambda: client.watch_job(job_id), timeout_s, job_id), lines)
     return client.job(job_id)
 
 
@@ -35,7 +35,7 @@ class _Over:
     error: BaseException | None
 
 
-def _timed(watch: Callable[[], Iterator[Event]], timeout_s: float | None, what: str) -> Iterator[Event]:
+def timed(watch: Callable[[], Iterator[Event]], timeout_s: float | None, what: str) -> Iterator[Event]:
     """Events from a thread of their own, so that a silent stream neither outlasts the time-out nor holds up Ctrl-C."""
     events: queue.Queue[Event | _Over] = queue.Queue()
 

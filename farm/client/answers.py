@@ -408,6 +408,128 @@ class WebhookDelivery:
 
 
 @dataclass(frozen=True)
+class RunAttempt:
+    """outcome: running, succeeded, failed, stopped, lost or canceled. host None: a Ray cluster's."""
+
+    number: int
+    submission_id: str
+    host: str | None
+    outcome: str
+    reason: str | None
+    stage: str | None
+    step: int
+    gpu_hours: float
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """steps, eta_s: of the stage. dataset: "puppets", or {uri, manifest_sha256}. history: of a run asked for alone."""
+
+    id: str
+    status: str
+    status_reason: str
+    recipe: str
+    dataset: Any
+    overrides: Mapping[str, Any]
+    resume_from: str | None
+    scaling: Mapping[str, Any]
+    on_success: str
+    schedule: str | None
+    fired_for: datetime | None
+    stage: str | None
+    stage_number: int
+    stages: int
+    step: int
+    steps: int
+    samples_per_s: float | None
+    eta_s: float | None
+    losses: Mapping[str, float | None]
+    goodput: float | None
+    gpu_hours: float
+    yielding: bool
+    waiting_reason: str | None
+    alerts: tuple[str, ...]
+    attempts: int
+    attempt: RunAttempt | None
+    error: RunFailure | None
+    model_version: str | None
+    asked_by: str | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    progress_at: datetime | None
+    finished_at: datetime | None
+    history: tuple[RunAttempt, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in ("succeeded", "failed", "canceled")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Means of the losses up to each step."""
+
+    stage: str
+    step: tuple[int, ...]
+    losses: Mapping[str, list[float | None]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    name: str
+    stage: str
+    step: int
+    size_bytes: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class Firing:
+    """outcome: started, queued, skipped or missed; count: times that it stands for."""
+
+    at: datetime
+    outcome: str
+    reason: str
+    run_id: str | None
+    count: int
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
+class TrainingSchedule:
+    """next: its next five fire times. firings: newest first."""
+
+    name: str
+    revision: int
+    cron: str
+    timezone: str
+    recipe: str
+    dataset: Any
+    overrides: Mapping[str, Any]
+    resume_from: str | None
+    scaling: Mapping[str, Any]
+    on_success: str
+    overlap: str
+    catch_up: str
+    catch_up_most: int
+    min_new_clips: int
+    paused: bool
+    next: tuple[datetime, ...]
+    firings: tuple[Firing, ...]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that changed. `type` is a kind of the log (job.status, batch.paused, ...: `data` has job_id, at, data),
     or `progress` (how things stand: batch, and the jobs that changed), or `end` (as progress, and the last one)."""
@@ -420,6 +542,11 @@ class Event:
     def batch(self) -> Batch | None:
         """Of progress and end, where a batch is watched."""
         return build(Batch, self.data["batch"]) if "batch" in self.data else None
+
+    @property
+    def run(self) -> TrainingRun | None:
+        """Of progress and end, where a training run is watched."""
+        return build(TrainingRun, self.data["run"]) if "run" in self.data else None
 
     @property
     def jobs(self) -> tuple[Job, ...]:

@@ -41,6 +41,7 @@ from farm.client.answers import (
     build,
 )
 from farm.client.files import Progress
+from farm.client.training import Training
 from farm.client.transport import ApiError, Transport
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Client:
 
     def __init__(self, base_url: str, key: str | None = None, *, timeout_s: float = 60.0, retries: int = 5) -> None:
         self._http = Transport(base_url, key, timeout_s, retries)
+        self.training = Training(self._http, self._pages, self._create)
 
     def __enter__(self) -> Client:
         return self

@@ -183,6 +183,25 @@ def counts(session: Session) -> Mapping[str, int]:
     return {status.value: found.get(status, 0) for status in RunStatus}
 
 
+@dataclass(frozen=True)
+class Going:
+    """An open attempt, for metrics. done: share of its stage."""
+
+    id: str
+    standing: Standing
+    since_progress_s: float
+
+    @property
+    def done(self) -> float:
+        return self.standing.step / self.standing.steps if self.standing.steps else 0.0
+
+
+def going(session: Session) -> tuple[Going, ...]:
+    since = func.extract("epoch", func.clock_timestamp() - func.coalesce(RunRow.progress_at, RunRow.updated_at))
+    query = select(RunRow.id, RunRow.standing, since).where(RunRow.status.in_(_held)).order_by(RunRow.id)
+    return tuple(Going(id, Standing(**standing), max(0.0, float(s))) for id, standing, s in session.execute(query))
+
+
 def spent(session: Session) -> tuple[float, int]:
     """GPU-hours of all attempts that ended, and how many those were."""
     query = select(func.coalesce(func.sum(RunAttemptRow.gpu_hours), 0.0), func.count(RunAttemptRow.finished_at))

@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from farm.db import runs
-from farm.domain.reconcile import Life, Report, Seen
-from farm.domain.run import Point, Standing
+from farm.domain.reconcile import Life, Over, Report, Seen
+from farm.domain.run import Outcome, Point, RunError, RunStatus, Standing
 from farm.flow import launch, reconcile
 from tests.api.conftest import OPERATORS, Api
+
+NAN = Over(Outcome.FAILED, RunStatus.FAILED, "nan", RunError("nan", "the loss is no number"))
 
 
 @pytest.fixture
@@ -150,9 +152,7 @@ def test_events_and_curves_of_a_run(api: Api, desk: httpx.Client) -> None:
     assert (shown["status"], shown["stage"], shown["step"]) == ("running", "lip", 4)
     assert shown["history"][0]["submission_id"] == f"{run_id}-1"
     with api.database.transaction() as session:
-        over = reconcile.Over(reconcile.Outcome.FAILED, reconcile.RunStatus.FAILED, "nan")
-        nan = reconcile.RunError("nan", "the loss is no number")
-        reconcile.fail(session, attempt, reconcile.Over(over.outcome, over.then, over.reason, nan))
+        reconcile.fail(session, attempt, NAN)
         logged = runs.events_after(session, run_id)
     with desk.stream("GET", f"/v1/training-runs/{run_id}/events", headers={"Last-Event-ID": str(logged[1].id)}) as sse:
         told = [line.removeprefix("event: ") for line in sse.iter_lines() if line.startswith("event: ")]
@@ -160,7 +160,7 @@ def test_events_and_curves_of_a_run(api: Api, desk: httpx.Client) -> None:
     assert desk.get(f"/v1/training-runs/{run_id}/checkpoints").json() == {"data": []}
     for other in launched[:-1]:
         with api.database.transaction() as session:
-            reconcile.fail(session, other.attempt, reconcile.Over(over.outcome, over.then, "", nan))
+            reconcile.fail(session, other.attempt, NAN)
 
 
 def test_checkpoints_and_grids_come_from_the_runs_folder(api: Api, desk: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""A launcher in a process of its own, to be killed: `python -m tests.workers.launching DATABASE_URL STORE_URL FOLDER`."""
+"""A launcher in a process of its own, to be killed: `python -m tests.workers.launching DATABASE STORE FOLDER`."""
 
 from __future__ import annotations
 
