@@ -179,7 +179,7 @@ def spent_before(session: Session, run_id: str) -> float:
 def counts(session: Session) -> Mapping[str, int]:
     """Runs by status."""
     query = select(RunRow.status, func.count()).group_by(RunRow.status)
-    found = dict(session.execute(query).tuples())
+    found = dict(session.execute(query).all())
     return {status.value: found.get(status, 0) for status in RunStatus}
 
 
