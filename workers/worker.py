@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from farm import log, trace
-from farm.db.session import Database, Session
+from farm.db.session import Database
 from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
 from farm.domain.order import Foreseen, Order, Output, PlanRecord, Progress, Segment
@@ -24,7 +24,7 @@ from farm.flow import plan as flow_plan
 from farm.flow import workers as flow_workers
 from farm.flow.claim import claim, foresee, heartbeat, is_wanted
 from farm.flow.release import release
-from farm.flow.settle import fail, give_back, is_settled, succeed
+from farm.flow.settle import fail, give_back, is_settled, succeed_alone
 from farm.flow.workers import WorkerFacts
 from workers.ahead import Ahead
 from workers.finalize import finalize
@@ -203,22 +203,11 @@ class Worker:
         An answer may be lost after the commit: the same success found settled is this one's.
         """
 
-        def write(session: Session) -> None:
-            if isinstance(result, tuple):
-                flow_plan.record(session, lease, *result)
-            elif result is not None:
-                succeed(session, lease, result)
-            elif failure is not None:
-                fail(session, lease, failure, random.random())
-            else:
-                give_back(session, lease)
-
         is_repeated = False
         while True:
             try:
-                with self._database.transaction() as session:
-                    if not (is_repeated and result is not None and is_settled(session, lease)):
-                        write(session)
+                if not (is_repeated and result is not None and self._is_settled(lease)):
+                    self._write(lease, result, failure)
                 return
             except Transient as error:
                 if beat.left_s < SETTLE_PAUSE_S:
@@ -227,6 +216,22 @@ class Worker:
                 logger.warning("settling failed, trying again", error=str(error))
                 time.sleep(SETTLE_PAUSE_S)
                 is_repeated = True
+
+    def _is_settled(self, lease: Lease) -> bool:
+        with self._database.transaction() as session:
+            return is_settled(session, lease)
+
+    def _write(self, lease: Lease, result: Result | None, failure: Failure | None) -> None:
+        if result is not None and not isinstance(result, tuple):
+            succeed_alone(self._database, lease, result)
+            return
+        with self._database.transaction() as session:
+            if result is not None:
+                flow_plan.record(session, lease, *result)
+            elif failure is not None:
+                fail(session, lease, failure, random.random())
+            else:
+                give_back(session, lease)
 
     def _renew(self, lease: Lease, progress: Progress) -> Lease:
         with self._database.transaction() as session:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, extract, func, select, text, update
+from sqlalchemy import ColumnElement, extract, func, select, update
 
 from farm.db import fleet
 from farm.db.ledger import seconds_from_now
-from farm.db.rows import AssetRow, BatchRow, ChunkRow, JobRow, VersionRow, WorkerRow, is_held, is_leased, is_waiting
-from farm.db.session import Session
+from farm.db.rows import AssetRow, ChunkRow, JobRow, WorkerRow, is_held, is_leased, is_waiting
+from farm.db.session import Session, run
 from farm.domain.asset import AssetStatus
-from farm.domain.chunk import ChunkStatus, Lease, Work
+from farm.domain.chunk import Lease, Work
 from farm.domain.document import from_document
 from farm.domain.job import JobSpec, JobStatus, Phase
 from farm.domain.order import Blob, Foreseen, Order, PlanRecord, Progress, Segment
@@ -26,10 +26,9 @@ from farm.domain.span import Span
 claimable: ColumnElement[bool] = is_waiting & ~is_held & (ChunkRow.available_at <= func.now())
 
 
-_CLAIM: Final = text(
-    "select * from farm_claim(:queue, cast(:workers as text[]), cast(:tokens as text[]), cast(:versions as text[]),"
-    " :lease_s)"
-)
+_CLAIM: Final = """
+select * from farm_claim(%(queue)s, %(workers)s::text[], %(tokens)s::text[], %(versions)s::text[], %(lease_s)s)
+"""
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,14 @@ def take(session: Session, queue: str, asks: Sequence[Ask], lease_s: float) -> M
     farm_claim (alembic, 0005) holds to fair shares, caps, priorities and quarantines. A job still `queued` of which a
     render chunk is taken is locked: its first one starts it.
     """
-    found = session.execute(
-        _CLAIM,
-        {
-            "queue": queue,
-            "workers": [ask.worker_id for ask in asks],
-            "tokens": [secrets.token_hex(16) for _ in asks],
-            "versions": [ask.loaded_version for ask in asks],
-            "lease_s": lease_s,
-        },
-    )
-    return {row.slot - 1: _taken(row, lease_s) for row in found}
+    values = {
+        "queue": queue,
+        "workers": [ask.worker_id for ask in asks],
+        "tokens": [secrets.token_hex(16) for _ in asks],
+        "versions": [ask.loaded_version for ask in asks],
+        "lease_s": lease_s,
+    }
+    return {row.slot - 1: _taken(row, lease_s) for row in run(session, _CLAIM, values)}
 
 
 def _taken(row: Any, lease_s: float) -> Taken:
@@ -149,6 +145,13 @@ _KNOWN_JOBS: Final = 512
 _known_lock = Lock()
 
 
+_FACTS: Final = """
+select j.id, j.spec, j.plan, j.version_id, v.bundle_key, v.bundle_sha256, b.traceparent
+from jobs j join versions v on v.id = j.version_id join batches b on b.id = j.batch_id
+where j.id = any(%(ids)s)
+"""
+
+
 def orders(session: Session, taken: Sequence[Taken]) -> list[Order]:
     """Everything that the leases' holders need."""
     facts = _facts(session, [one.lease for one in taken])
@@ -184,21 +187,7 @@ def _facts(session: Session, leased: Sequence[Lease]) -> dict[str, _JobFacts]:
     missing = {lease.job_id for lease in leased} - found.keys()
     if not missing:
         return found
-    query = (
-        select(
-            JobRow.id,
-            JobRow.spec,
-            JobRow.plan,
-            JobRow.version_id,
-            VersionRow.bundle_key,
-            VersionRow.bundle_sha256,
-            BatchRow.traceparent,
-        )
-        .join(VersionRow, VersionRow.id == JobRow.version_id)
-        .join(BatchRow, BatchRow.id == JobRow.batch_id)
-        .where(JobRow.id.in_(missing))
-    )
-    for row in session.execute(query):
+    for row in run(session, _FACTS, {"ids": list(missing)}):
         plan = None if row.plan is None else from_document(PlanRecord, row.plan)
         spec = from_document(JobSpec, row.spec)
         found[row.id] = _JobFacts(spec, plan, row.version_id, row.bundle_key, row.bundle_sha256, row.traceparent)
@@ -253,13 +242,13 @@ def asset_blobs(session: Session, tenant_id: str, ids: Iterable[str]) -> Mapping
     return {row.id: Blob(row.blob_key, row.size_bytes, row.sha256) for row in session.execute(query)}
 
 
+_SEGMENTS: Final = """
+select segment from chunks where job_id = %(job)s and work = 'render' and status = 'succeeded' order by ordinal
+"""
+
+
 def segments(session: Session, job_id: str) -> tuple[Segment, ...]:
-    query = (
-        select(ChunkRow.segment)
-        .where(ChunkRow.job_id == job_id, ChunkRow.work == Work.RENDER, ChunkRow.status == ChunkStatus.SUCCEEDED)
-        .order_by(ChunkRow.ordinal)
-    )
-    return tuple(from_document(Segment, document) for document in session.scalars(query))
+    return tuple(from_document(Segment, row.segment) for row in run(session, _SEGMENTS, {"job": job_id}))
 
 
 def count_claimable(session: Session, queue: str, limit: int) -> int:

@@ -12,22 +12,22 @@ its holder is told. The batch comes late because it is the row that all its jobs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, LiteralString, cast
 
-from sqlalchemy import CursorResult, func, insert, literal, select, text, update
+from sqlalchemy import CursorResult, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 
 from farm.db import shares
-from farm.db.rows import AttemptRow, BatchRow, ChunkRow, EventRow, JobRow, WorkerRow, is_leased, is_waiting
-from farm.db.session import Session
+from farm.db.rows import AttemptRow, ChunkRow, JobRow, WorkerRow, is_leased, is_waiting
+from farm.db.session import Database, Session, run
 from farm.domain.chunk import ChunkStatus, Lease, Reason, Work
-from farm.domain.event import EventKind
-from farm.domain.job import BatchStatus, JobStatus
+from farm.domain.document import to_document
+from farm.domain.job import JobStatus
+from farm.domain.order import Segment
 from farm.domain.retry import Try
-from farm.domain.ripple import Bucket
 from farm.domain.span import Span
 
 
@@ -77,35 +77,16 @@ class Finished:
     failed_by: Sequence[str]
 
 
-@dataclass(frozen=True)
-class BatchRecord:
-    id: str
-    tenant_id: str
-    status: BatchStatus
-    paused: bool
-    cancel_asked: bool
-    counts: Mapping[Bucket, int]
-
-
-_JOB = (
-    JobRow.id,
-    JobRow.number,
-    JobRow.tenant_id,
-    JobRow.batch_id,
-    JobRow.status,
-    JobRow.priority,
-    JobRow.version_id,
-    JobRow.plan.is_not(None).label("planned"),
-    JobRow.frames_total,
-    JobRow.chunks_total,
-    JobRow.chunks_done,
-    JobRow.chunks_erased_at.is_not(None).label("erased"),
-)
-
-
 def seconds_from_now(seconds: float) -> Any:
     """Database time, that many seconds on."""
     return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=INTERVAL)
+
+
+_JOBS: Final = """
+select id, number, tenant_id, batch_id, status, priority, version_id, plan is not null as planned, frames_total,
+    chunks_total, chunks_done, chunks_erased_at is not null as erased
+from jobs where """
+_LOCKED: Final = " order by id for no key update"
 
 
 def lock_jobs(
@@ -117,14 +98,16 @@ def lock_jobs(
     skip_locked: bool = False,
 ) -> list[JobRecord]:
     """Lock jobs in id order, the order that keeps concurrent verbs out of each other's way."""
-    query = select(*_JOB).order_by(JobRow.id).with_for_update(key_share=True, skip_locked=skip_locked)
+    found: LiteralString = "true"
     if ids is not None:
-        query = query.where(JobRow.id.in_(ids))
+        found += " and id = any(%(ids)s)"
     if batch_id is not None:
-        query = query.where(JobRow.batch_id == batch_id)
+        found += " and batch_id = %(batch)s"
     if tenant_id is not None:
-        query = query.where(JobRow.tenant_id == tenant_id)
-    return [_job(row) for row in session.execute(query)]
+        found += " and tenant_id = %(tenant)s"
+    values = {"ids": list(ids or ()), "batch": batch_id, "tenant": tenant_id}
+    rows = run(session, _JOBS + found + _LOCKED + (" skip locked" if skip_locked else ""), values)
+    return [JobRecord(**{**row._asdict(), "status": JobStatus(row.status)}) for row in rows]
 
 
 def lock_job(session: Session, job_id: str) -> JobRecord:
@@ -132,30 +115,17 @@ def lock_job(session: Session, job_id: str) -> JobRecord:
     return job
 
 
-def _job(row: Any) -> JobRecord:
-    values = row._asdict()
-    return JobRecord(**{**values, "status": JobStatus(values["status"])})
+_CHUNK_OF_TOKEN: Final = """
+select id, job_id, work, status, token, queue, worker_id, attempts_spared, batch_frames, failed_by
+from chunks where id = %(chunk)s and token = %(token)s and status = 'leased'
+"""
 
 
 def chunk_of_token(session: Session, chunk_id: str, token: str) -> ChunkRecord | None:
     """The chunk, where `token` still holds it."""
-    query = select(
-        ChunkRow.id,
-        ChunkRow.job_id,
-        ChunkRow.work,
-        ChunkRow.status,
-        ChunkRow.token,
-        ChunkRow.queue,
-        ChunkRow.worker_id,
-        ChunkRow.attempts_spared,
-        ChunkRow.batch_frames,
-        ChunkRow.failed_by,
-    ).where(ChunkRow.id == chunk_id, ChunkRow.token == token, is_leased)
-    row = session.execute(query).one_or_none()
-    if row is None:
-        return None
-    values = row._asdict()
-    return ChunkRecord(**{**values, "work": Work(values["work"]), "status": ChunkStatus(values["status"])})
+    for row in run(session, _CHUNK_OF_TOKEN, {"chunk": chunk_id, "token": token}):
+        return ChunkRecord(**{**row._asdict(), "work": Work(row.work), "status": ChunkStatus(row.status)})
+    return None
 
 
 def end_lease(session: Session, chunk_id: str, token: str, status: ChunkStatus, **values: Any) -> bool:
@@ -226,46 +196,72 @@ def tries(session: Session, chunk: ChunkRecord) -> tuple[Try, ...]:
     return tuple(Try(Reason(reason), worker, bool(is_suspect)) for reason, worker, is_suspect in session.execute(query))
 
 
-_FINISH: Final = text(
-    "select * from farm_finish(:job, :chunk, :token, cast(:segment as jsonb), :frames, cast(:seconds as jsonb),"
-    " cast(:preview as text))"
+_SUCCEED: Final = """
+with ended as (
+    update chunks set status = 'succeeded', token = null, worker_id = null, lease_expires_at = null, phase = null,
+        frames_done = 0, frames_per_s = 0, updated_at = now(), finished_at = now()
+    where id = %(chunk)s and token = %(token)s and status = 'leased' returning id
 )
+update attempts set outcome = 'succeeded', seconds = %(seconds)s::jsonb, finished_at = now()
+where token = %(token)s and outcome = 'running' and exists (select from ended)
+"""
 
 
-def finish_render(
-    session: Session,
-    lease: Lease,
-    segment: Mapping[str, Any],
-    *,
-    frames: int,
-    seconds: Mapping[str, float],
-    preview_key: str | None,
-) -> Finished | None:
+def finish(session: Session, lease: Lease, seconds: Mapping[str, float] | None = None) -> None:
+    """A plan or finalize chunk of a locked job, and its attempt, have succeeded."""
+    values = {"chunk": lease.chunk_id, "token": lease.token, "seconds": json.dumps(dict(seconds or {}))}
+    run(session, _SUCCEED, values)
+
+
+_STORE_OUTPUT: Final = """
+update jobs set output = %(output)s::jsonb, scores = %(scores)s::jsonb, flags = %(flags)s, updated_at = now()
+where id = %(job)s
+"""
+
+
+def store_output(
+    session: Session, job_id: str, output: Mapping[str, Any], scores: Mapping[str, float], flags: Sequence[str]
+) -> None:
+    values = {"job": job_id, "output": json.dumps(output), "scores": json.dumps(dict(scores)), "flags": list(flags)}
+    run(session, _STORE_OUTPUT, values)
+
+
+_FINISH_RENDER: Final = """
+select * from farm_finish(%(job)s, %(chunk)s, %(token)s, %(segment)s::jsonb, %(frames)s, %(seconds)s::jsonb,
+    %(preview)s::text, %(alone)s)
+"""
+
+
+def finish_render(session: Session, lease: Lease, segment: Segment) -> Finished | None:
     """A render chunk's output counts, once: chunk, attempt, and the job's counts, whose row stays locked. None: the
     token is stale. One round trip (farm_finish)."""
-    found = session.execute(
-        _FINISH,
-        {
-            "job": lease.job_id,
-            "chunk": lease.chunk_id,
-            "token": lease.token,
-            "segment": json.dumps(segment),
-            "frames": frames,
-            "seconds": json.dumps(dict(seconds)),
-            "preview": preview_key,
-        },
-    ).one_or_none()
-    if found is None:
-        return None
-    return Finished(
-        JobStatus(found.job_status),
-        found.is_stopped,
-        bool(found.is_last),
-        found.queue,
-        found.worker_id,
-        bool(found.on_trial),
-        tuple(found.failed_by or ()),
-    )
+    for row in run(session, _FINISH_RENDER, _finishing(lease, segment, alone=False)):
+        failed_by = tuple(row.failed_by or ())
+        status = JobStatus(row.job_status)
+        return Finished(
+            status, row.is_stopped, bool(row.is_last), row.queue, row.worker_id, bool(row.on_trial), failed_by
+        )
+    return None
+
+
+def finish_render_alone(database: Database, lease: Lease, segment: Segment) -> JobStatus | None:
+    """`finish_render` as a transaction of its own, where nothing else follows from it; None: nothing was written."""
+    for row in database.alone(_FINISH_RENDER, _finishing(lease, segment, alone=True)):
+        return JobStatus(row.job_status)
+    return None
+
+
+def _finishing(lease: Lease, segment: Segment, *, alone: bool) -> dict[str, Any]:
+    return {
+        "job": lease.job_id,
+        "chunk": lease.chunk_id,
+        "token": lease.token,
+        "segment": json.dumps(to_document(segment)),
+        "frames": segment.frames,
+        "seconds": json.dumps(dict(segment.seconds)),
+        "preview": segment.preview_key,
+        "alone": alone,
+    }
 
 
 def add_chunks(
@@ -294,14 +290,23 @@ def add_chunks(
     session.execute(insert(ChunkRow), rows)
 
 
+_ADD_FINALIZE: Final = """
+insert into chunks (id, tenant_id, job_id, job_number, ordinal, work, status, held, queue, priority, version_id)
+select %(id)s, tenant_id, id, number, chunks_total + 1, 'finalize', 'waiting', status = 'paused', %(queue)s, priority,
+    version_id
+from jobs where id = %(job)s and not exists (select from chunks where job_id = %(job)s and work = 'finalize')
+"""
+
+
+def add_finalize(session: Session, job: JobRecord, queue: str, chunk_id: str) -> None:
+    """The chunk that ends a locked job, where it has none yet; it has no frames of its own."""
+    shares.wake(session, job.tenant_id, [queue])
+    run(session, _ADD_FINALIZE, {"id": chunk_id, "job": job.id, "queue": queue})
+
+
 def queues_of(session: Session, job_ids: Sequence[str]) -> tuple[str, ...]:
     """Where chunks of these jobs wait."""
     return tuple(session.scalars(select(ChunkRow.queue).where(ChunkRow.job_id.in_(job_ids), is_waiting).distinct()))
-
-
-def has_chunk(session: Session, job_id: str, work: Work) -> bool:
-    query = select(literal(1)).where(ChunkRow.job_id == job_id, ChunkRow.work == work).limit(1)
-    return session.scalar(query) is not None
 
 
 def jobs_with_open_chunks(session: Session, job_ids: Sequence[str]) -> set[str]:
@@ -373,102 +378,6 @@ def reopen_chunks(session: Session, job_ids: Sequence[str], *, held: bool) -> in
 
 def change_job(session: Session, job_ids: Sequence[str], **values: Any) -> None:
     session.execute(update(JobRow).where(JobRow.id.in_(job_ids)).values(updated_at=func.now(), **values))
-
-
-def add_done(session: Session, job_id: str, chunk_id: str, *, frames: int, preview_key: str | None) -> None:
-    """One more render chunk of a locked job is done; its newest picture (by default its last heartbeat's) becomes the
-    job's."""
-    preview = select(ChunkRow.preview_key).where(ChunkRow.id == chunk_id).scalar_subquery()
-    change_job(
-        session,
-        [job_id],
-        chunks_done=JobRow.chunks_done + 1,
-        frames_done=JobRow.frames_done + frames,
-        preview_key=func.coalesce(preview_key, preview, JobRow.preview_key),
-    )
-
-
-def set_status(
-    session: Session,
-    job_ids: Sequence[str],
-    status: JobStatus,
-    reason: str,
-    *,
-    error_code: str | None = None,
-    error_detail: str | None = None,
-) -> None:
-    """started_at is when the job first ran, finished_at when it ended (empty again after a retry)."""
-    running = status in (JobStatus.RUNNING, JobStatus.FINALIZING)
-    change_job(
-        session,
-        job_ids,
-        status=status,
-        status_reason=reason,
-        error_code=error_code,
-        error_detail=error_detail,
-        started_at=func.coalesce(JobRow.started_at, func.now()) if running else JobRow.started_at,
-        finished_at=func.now() if status.is_terminal else None,
-    )
-
-
-def lock_batches(session: Session, batch_ids: Iterable[str]) -> list[BatchRecord]:
-    query = (
-        select(BatchRow)
-        .where(BatchRow.id.in_(sorted(set(batch_ids))))
-        .order_by(BatchRow.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    return [
-        BatchRecord(
-            id=row.id,
-            tenant_id=row.tenant_id,
-            status=BatchStatus(row.status),
-            paused=row.paused,
-            cancel_asked=row.cancel_asked,
-            counts={
-                Bucket.QUEUED: row.jobs_queued,
-                Bucket.RUNNING: row.jobs_running,
-                Bucket.SUCCEEDED: row.jobs_succeeded,
-                Bucket.FAILED: row.jobs_failed,
-                Bucket.CANCELED: row.jobs_canceled,
-            },
-        )
-        for row in session.scalars(query)
-    ]
-
-
-def save_batch(session: Session, batch: BatchRecord, **values: Any) -> None:
-    over = batch.status in (BatchStatus.COMPLETED, BatchStatus.CANCELED)
-    begun = sum(count for bucket, count in batch.counts.items() if bucket is not Bucket.QUEUED) > 0
-    session.execute(
-        update(BatchRow)
-        .where(BatchRow.id == batch.id)
-        .values(
-            status=batch.status,
-            paused=batch.paused,
-            cancel_asked=batch.cancel_asked,
-            updated_at=func.now(),
-            started_at=func.coalesce(BatchRow.started_at, func.now()) if begun else BatchRow.started_at,
-            finished_at=func.coalesce(BatchRow.finished_at, func.now()) if over else None,
-            **{f"jobs_{bucket}": count for bucket, count in batch.counts.items()},
-            **values,
-        )
-    )
-
-
-NewEvent = tuple[EventKind, str, str, str | None, Mapping[str, Any]]
-"""kind, tenant_id, batch_id, job_id, data."""
-
-
-def add_events(session: Session, events: Sequence[NewEvent]) -> None:
-    """Their batches must be locked, or made in this transaction."""
-    if events:
-        rows = [
-            {"kind": kind, "tenant_id": tenant, "batch_id": batch, "job_id": job, "data": dict(data)}
-            for kind, tenant, batch, job, data in events
-        ]
-        session.execute(insert(EventRow), rows)
 
 
 def expired_leases(session: Session, limit: int) -> list[tuple[str, str, str]]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from sqlalchemy import CursorResult, any_, delete, extract, func, insert, literal, or_, select, update
+from sqlalchemy import CursorResult, delete, extract, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from farm.db import cursor as cursors
 from farm.db.ledger import seconds_from_now
 from farm.db.rows import WebhookDeliveryRow, WebhookEndpointRow, WebhookEventRow, WebhookTryRow
-from farm.db.session import Session
+from farm.db.session import Session, run
 from farm.domain.views import Page
 from farm.domain.webhook import DeliveryStatus, DeliveryView, Message, Topic, TryView
 
@@ -35,15 +35,16 @@ class Listener:
     enabled: bool
 
 
+_LISTENERS: Final = """
+select id, tenant_id, enabled from webhook_endpoints
+where (topics = '{}' or %(topic)s = any(topics)) and (%(tenant)s::text is null or tenant_id = %(tenant)s::text)
+order by id for key share
+"""
+
+
 def listeners(session: Session, topic: Topic, tenant_id: str | None) -> list[Listener]:
     """The endpoints that want a topic, of one tenant or of all; they stay until the end of the transaction."""
-    query = select(WebhookEndpointRow.id, WebhookEndpointRow.tenant_id, WebhookEndpointRow.enabled).where(
-        or_(WebhookEndpointRow.topics == [], literal(topic.value) == any_(WebhookEndpointRow.topics))
-    )
-    if tenant_id is not None:
-        query = query.where(WebhookEndpointRow.tenant_id == tenant_id)
-    query = query.order_by(WebhookEndpointRow.id).with_for_update(read=True, key_share=True)
-    return [Listener(*row) for row in session.execute(query)]
+    return [Listener(*row) for row in run(session, _LISTENERS, {"topic": topic.value, "tenant": tenant_id})]
 
 
 def add_event(session: Session, event_id: str, topic: Topic, body: str, traceparent: str | None) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, LiteralString, cast
 
 import psycopg
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, TimeoutError
@@ -15,7 +16,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from farm.errors import LeaseLost, Transient
 
-__all__ = ["Database", "Session", "connect", "driver_url"]
+__all__ = ["Database", "Session", "connect", "driver_url", "run"]
+
+_AWAY: Final = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
 RESTED_S: Final = 1.0
 """A connection that was used a moment ago is not asked whether it lives: that is a round trip too."""
@@ -50,7 +53,7 @@ class Database:
                     yield session
                 except LeaseLost as error:
                     lost = error
-        except (OperationalError, InterfaceError, TimeoutError) as error:
+        except (*_AWAY, TimeoutError) as error:
             raise Transient("database_unavailable", str(getattr(error, "orig", None) or error).strip()) from error
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -59,6 +62,27 @@ class Database:
         if lost is not None:
             raise lost
 
+    def alone(self, statement: LiteralString, values: Mapping[str, Any]) -> list[Any]:
+        """Rows, by name, of one statement that is a transaction of its own: one round trip where `transaction` takes
+        three. Raises as `transaction` does; whether it was committed is then unknown."""
+        try:
+            connection = self.engine.raw_connection()
+            try:
+                driver = cast("psycopg.Connection[Any]", connection.driver_connection)
+                driver.autocommit = True
+                try:
+                    return _rows(driver, statement, values)
+                finally:
+                    if not driver.closed:
+                        driver.autocommit = False
+            except psycopg.Error as error:
+                connection.invalidate(error)
+                raise
+            finally:
+                connection.close()
+        except (*_AWAY, TimeoutError) as error:
+            raise Transient("database_unavailable", str(error).strip()) from error
+
     def ping(self) -> None:
         """Raises Transient unless the database answers."""
         with self.transaction() as session:
@@ -66,6 +90,28 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def run(session: Session, statement: LiteralString, values: Mapping[str, Any]) -> list[Any]:
+    """Rows, by name, of a statement in psycopg's spelling (%(name)s), in the session's transaction.
+
+    For what every claim and settle says: SQLAlchemy's way to the server costs more than the server's answer
+    (docs/decisions/hot-statements.md). psycopg prepares what it meets often.
+    """
+    connection = session.connection()
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    try:
+        return _rows(driver, statement, values)
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        raise
+
+
+def _rows(driver: psycopg.Connection[Any], statement: LiteralString, values: Mapping[str, Any]) -> list[Any]:
+    with driver.cursor(row_factory=namedtuple_row) as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
 
 
 def connect(url: str, *, pool_size: int = 10, timeout_s: float = 30.0) -> Database:

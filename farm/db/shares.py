@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import func, select, text
 
 from farm.db.rows import ChunkRow, ShareRow, TenantRow, is_leased
-from farm.db.session import Session
+from farm.db.session import Session, run
 
 _CLAIMABLE: Final = """exists (select from chunks c where c.queue = s.queue and c.tenant_id = s.tenant_id
     and c.status = 'waiting' and not c.held and c.available_at <= now())"""
@@ -16,6 +16,7 @@ _CLAIMABLE: Final = """exists (select from chunks c where c.queue = s.queue and 
 _LEVEL: Final = """coalesce((select min(x.virtual_time) from shares x where x.queue = s.queue and x.active),
     (select max(x.virtual_time) from shares x where x.queue = s.queue), 0)"""
 
+_IS_ACTIVE: Final = "select 1 from shares where tenant_id = %(tenant)s and queue = %(queue)s and active"
 _WAKE: Final = text(
     f"""insert into shares (tenant_id, queue, virtual_time, active)
     select s.tenant_id, s.queue, {_LEVEL}, true
@@ -48,10 +49,10 @@ _TAKE_UP: Final = text(
 def wake(session: Session, tenant_id: str, queues: Iterable[str]) -> None:
     """A tenant has claimable chunks again. Who was idle starts level with the others: idle time is no credit."""
     for queue in sorted(set(queues)):
-        is_active = select(ShareRow.active).where(ShareRow.tenant_id == tenant_id, ShareRow.queue == queue)
+        values = {"tenant": tenant_id, "queue": queue}
         # Looked at first: nobody waits for the lock of a share that is active already.
-        if not session.scalar(is_active):
-            session.execute(_WAKE, {"tenant": tenant_id, "queue": queue})
+        if not run(session, _IS_ACTIVE, values):
+            session.execute(_WAKE, values)
 
 
 def tend(session: Session, queues: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from farm.db import fleet, leases
 from farm.db.ledger import seconds_from_now
 from farm.db.rows import AttemptRow, ChunkRow, WorkerRow, has_failed, is_held, is_leased, is_waiting
-from farm.db.session import Session
+from farm.db.session import Session, run
 from farm.domain.chunk import ChunkStatus
 from farm.domain.placement import QUEUES
 from farm.domain.retry import BLAMED
@@ -88,8 +88,8 @@ def resume(session: Session, worker_id: str) -> bool:
 
 def is_on_trial(session: Session, worker_id: str) -> bool:
     """After its quarantine, before its next chunk has ended."""
-    query = select(WorkerRow.id).where(WorkerRow.id == worker_id, WorkerRow.quarantined_until <= func.now())
-    return session.scalar(query) is not None
+    found = "select 1 from workers where id = %(id)s and quarantined_until <= now()"
+    return bool(run(session, found, {"id": worker_id}))
 
 
 def end_trial(session: Session, worker_id: str) -> None:

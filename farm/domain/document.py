@@ -7,7 +7,7 @@ unknown or missing field raises ValueError, so that a changed noun is noticed ra
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
@@ -51,47 +51,48 @@ def _is_default(value: object, field: Field[Any]) -> bool:
 
 def from_document(kind: type[T], document: Any) -> T:
     """The dataclass `kind` that `to_document` turned into `document`; ValueError where it is none."""
-    return _read(kind, document)
+    return _reader(kind)(document)
 
 
-def _read(kind: Any, document: Any) -> Any:
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        if document is None:
-            return None
-        (kind,) = (part for part in get_args(kind) if part is not types.NoneType)
-        return _read(kind, document)
-    if origin is tuple:
-        parts = get_args(kind)
-        if len(parts) == 2 and parts[1] is Ellipsis:
-            return tuple(_read(parts[0], item) for item in document)
-        return tuple(_read(part, item) for part, item in zip(parts, document, strict=True))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        value_kind = get_args(kind)[1]
-        return {key: _read(value_kind, item) for key, item in document.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _read_dataclass(kind, document)
-    if kind is Fraction:
-        return Fraction(document)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(document)
-    if kind is float:
-        return float(document)
-    return document
-
-
-def _read_dataclass(kind: type, document: Any) -> Any:
-    if not isinstance(document, Mapping):
-        raise ValueError(f"{kind.__name__}: not an object: {document!r}")
-    hints = _hints(kind)
-    unknown = document.keys() - hints.keys()
-    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-    if unknown or required - document.keys():
-        raise ValueError(f"{kind.__name__}: unknown {sorted(unknown)}, missing {sorted(required - document.keys())}")
-    return kind(**{name: _read(hints[name], item) for name, item in document.items()})
+_Reader = Callable[[Any], Any]
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _reader(kind: Any) -> _Reader:
+    """What reads one kind of value: found once, since every claim reads the documents of its job."""
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        (kind,) = (part for part in get_args(kind) if part is not types.NoneType)
+        read = _reader(kind)
+        return lambda document: None if document is None else read(document)
+    if origin is tuple:
+        parts = get_args(kind)
+        readers = tuple(_reader(part) for part in parts if part is not Ellipsis)
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return lambda document: tuple(map(readers[0], document))
+        return lambda document: tuple(read(item) for read, item in zip(readers, document, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        read_value = _reader(get_args(kind)[1])
+        return lambda document: {key: read_value(item) for key, item in document.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _dataclass_reader(kind)
+    if kind is Fraction or kind is float or (isinstance(kind, type) and issubclass(kind, Enum)):
+        return kind
+    return lambda document: document
+
+
+def _dataclass_reader(kind: type) -> _Reader:
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    required = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+
+    def read(document: Any) -> Any:
+        if not isinstance(document, Mapping):
+            raise ValueError(f"{kind.__name__}: not an object: {document!r}")
+        names = document.keys()
+        if not required <= names <= readers.keys():
+            unknown, missing = sorted(names - readers.keys()), sorted(required - names)
+            raise ValueError(f"{kind.__name__}: unknown {unknown}, missing {missing}")
+        return kind(**{name: readers[name](item) for name, item in document.items()})
+
+    return read

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.db import batches, jobs, ledger, media, shares
-from farm.db.ledger import BatchRecord, JobRecord
+from farm.db import batches, jobs, ledger, media, shares, standing
+from farm.db.ledger import JobRecord
 from farm.db.session import Session
+from farm.db.standing import BatchRecord
 from farm.domain.audit import Action
 from farm.domain.job import BatchStatus, JobStatus
 from farm.domain.tenant import FARM, Actor
@@ -175,7 +176,7 @@ def _working(session: Session, locked: Sequence[JobRecord], reason: str) -> list
 
 def _flags(session: Session, batch_id: str) -> BatchRecord:
     """The batch, locked. Its jobs are locked before it, as everywhere."""
-    (batch,) = ledger.lock_batches(session, [batch_id])
+    (batch,) = standing.lock_batches(session, [batch_id])
     return batch
 
 

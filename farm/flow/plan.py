@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from farm.db import ledger, media
 from farm.db.session import Session
-from farm.domain.chunk import ChunkStatus, Lease, Work
+from farm.domain.chunk import Lease, Work
 from farm.domain.document import to_document
 from farm.domain.ids import new_id
 from farm.domain.job import JobStatus
@@ -32,8 +32,7 @@ def record(session: Session, lease: Lease, plan: PlanRecord, spans: Sequence[Spa
     job, chunk = held_job(session, lease)
     if not media.use(session, job.id, lease.chunk_id, (plan.source, plan.voice, *plan.drivers)):
         raise Transient("input_swept", "an input that was found in the store was swept away meanwhile")
-    ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.SUCCEEDED)
-    ledger.end_attempt(session, lease.token, "succeeded", seconds=plan.seconds)
+    ledger.finish(session, lease, plan.seconds)
     ledger.change_job(
         session,
         [job.id],

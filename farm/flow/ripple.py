@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from farm.db import ledger
-from farm.db.ledger import BatchRecord, JobRecord
+from farm.db import ledger, standing
+from farm.db.ledger import JobRecord
 from farm.db.session import Session
+from farm.db.standing import BatchRecord
 from farm.domain.event import EventKind
 from farm.domain.job import BatchStatus, JobStatus
 from farm.domain.ripple import BUCKETS, JobFacts, batch_status, working_status
@@ -59,7 +60,7 @@ def settle(
         alike[change.status, change.reason, change.error_code, change.error_detail].append(change)
     for same in alike.values():
         first = same[0]
-        ledger.set_status(
+        standing.set_status(
             session,
             [change.job.id for change in same],
             first.status,
@@ -72,7 +73,7 @@ def settle(
         by_batch[change.job.batch_id].append(change)
     if batch_id is not None:
         by_batch.setdefault(batch_id, [])
-    for batch in ledger.lock_batches(session, by_batch):
+    for batch in standing.lock_batches(session, by_batch):
         asked = batch.id == batch_id
         _settle_batch(
             session,
@@ -97,8 +98,8 @@ def _settle_batch(
         cancel_asked=batch.cancel_asked if cancel_asked is None else cancel_asked,
     )
     after = replace(after, status=batch_status(counts, paused=after.paused, cancel_asked=after.cancel_asked))
-    ledger.save_batch(session, after)
-    events: list[ledger.NewEvent] = [
+    standing.save_batch(session, after)
+    events: list[standing.NewEvent] = [
         (EventKind.JOB_STATUS, batch.tenant_id, batch.id, change.job.id, _data(change)) for change in changes
     ]
     if after.status is not batch.status:
@@ -107,7 +108,7 @@ def _settle_batch(
             kind = EventKind.BATCH_RESUMED if batch.status is BatchStatus.PAUSED else EventKind.BATCH_REOPENED
         data = {"status": after.status.value, "counts": {bucket.value: count for bucket, count in counts.items()}}
         events.append((kind, batch.tenant_id, batch.id, None, data))
-    ledger.add_events(session, events)
+    standing.add_events(session, events)
     for change in changes:
         if change.status in _TOLD:
             notify.job_ended(session, batch.tenant_id, batch.id, change.job.id, _TOLD[change.status])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farm.db import fleet, leases, ledger, shares
 from farm.db.ledger import ChunkRecord, JobRecord
-from farm.db.session import Session
+from farm.db.session import Database, Session
 from farm.domain.chunk import ChunkStatus, Failure, Lease, Reason, Work
 from farm.domain.document import to_document
 from farm.domain.ids import new_id
@@ -12,7 +12,6 @@ from farm.domain.job import JobStatus
 from farm.domain.order import Output, Segment, all_flags, mean_scores
 from farm.domain.retry import BLAMED, GiveUp, RetryAfter, next_try
 from farm.domain.ripple import WORKING
-from farm.domain.span import Span
 from farm.errors import LeaseLost
 from farm.flow import claim, quarantine, ripple
 from farm.flow.ripple import Change
@@ -50,20 +49,28 @@ def succeed(session: Session, lease: Lease, result: Segment | Output) -> JobStat
         if lease.work is not Work.FINALIZE:
             raise ValueError(f"an output does not settle a {lease.work} chunk")
         return _finished(session, lease, result)
-    if lease.work is not Work.RENDER or result.span != lease.span or result.frames != len(lease.span):
-        raise ValueError(f"segment {result.span} of {result.frames} frames does not settle {lease.work} {lease.span}")
+    _check(lease, result)
     return _rendered(session, lease, result)
 
 
+def succeed_alone(database: Database, lease: Lease, result: Segment | Output) -> JobStatus:
+    """`succeed` in its own transaction; a segment from which nothing follows but its counts takes one round trip."""
+    if isinstance(result, Segment):
+        _check(lease, result)
+        status = ledger.finish_render_alone(database, lease, result)
+        if status is not None:
+            return status
+    with database.transaction() as session:
+        return succeed(session, lease, result)
+
+
+def _check(lease: Lease, segment: Segment) -> None:
+    if lease.work is not Work.RENDER or segment.span != lease.span or segment.frames != len(lease.span):
+        raise ValueError(f"segment {segment.span} of {segment.frames} frames does not settle {lease.work} {lease.span}")
+
+
 def _rendered(session: Session, lease: Lease, segment: Segment) -> JobStatus:
-    finished = ledger.finish_render(
-        session,
-        lease,
-        to_document(segment),
-        frames=segment.frames,
-        seconds=segment.seconds,
-        preview_key=segment.preview_key,
-    )
+    finished = ledger.finish_render(session, lease, segment)
     if finished is None:
         raise LeaseLost(f"chunk {lease.chunk_id}: the lease has ended")
     if finished.is_stopped:
@@ -79,16 +86,7 @@ def _rendered(session: Session, lease: Lease, segment: Segment) -> JobStatus:
 
 
 def _all_rendered(session: Session, job: JobRecord, queue: str) -> JobStatus:
-    if not ledger.has_chunk(session, job.id, Work.FINALIZE):
-        ledger.add_chunks(
-            session,
-            job,
-            Work.FINALIZE,
-            [Span(0, 0)],
-            queue,
-            first=job.chunks_total + 1,
-            ids=[new_id("chk")],
-        )
+    ledger.add_finalize(session, job, queue, new_id("chk"))
     if job.status is JobStatus.PAUSED:
         return job.status
     ripple.settle(session, [Change(job, JobStatus.FINALIZING, "all segments are rendered")])
@@ -97,16 +95,9 @@ def _all_rendered(session: Session, job: JobRecord, queue: str) -> JobStatus:
 
 def _finished(session: Session, lease: Lease, output: Output) -> JobStatus:
     job, chunk = held_job(session, lease)
-    ledger.end_lease(session, lease.chunk_id, lease.token, ChunkStatus.SUCCEEDED)
-    ledger.end_attempt(session, lease.token, "succeeded")
+    ledger.finish(session, lease)
     segments = leases.segments(session, job.id)
-    ledger.change_job(
-        session,
-        [job.id],
-        output=to_document(output),
-        scores=mean_scores(segments),
-        flags=list(all_flags(segments)),
-    )
+    ledger.store_output(session, job.id, to_document(output), mean_scores(segments), all_flags(segments))
     ripple.settle(session, [Change(job, JobStatus.SUCCEEDED, "the output is stored")])
     quarantine.proved(session, chunk.worker_id, chunk.failed_by)
     return JobStatus.SUCCEEDED

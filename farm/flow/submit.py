@@ -7,7 +7,7 @@ from datetime import UTC
 
 from farm import trace
 from farm.db import assets as asset_rows
-from farm.db import batches, jobs, leases, ledger, shares
+from farm.db import batches, jobs, leases, ledger, shares, standing
 from farm.db.session import Session
 from farm.domain.asset import AssetStatus
 from farm.domain.audit import Action
@@ -170,5 +170,5 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
     jobs.add(session, job_rows, chunk_rows, use_rows)
     shares.wake(session, tenant_id, [queue])
     audit.record(session, actor, Action.BATCH_SUBMITTED, batch_id, {"jobs": len(spec.items)}, tenant_id=tenant_id)
-    ledger.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
+    standing.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
     return batch_id
