@@ -5,38 +5,57 @@
 The farm's own claim, settle, sweep and release run on a Postgres of their own that keeps its promises (fsync on); the
 workers render nothing. First they ask and settle without a pause: that gives claims/s. Then they hold each lease for as
 long as its frames would take on a device of their speed, time running faster so that they ask `rate` times a second
-together (or four fifths of what was reached): that gives the latencies, from wanting a chunk to having it. The backlog
-is kept level. In the end the books are audited.
+together, or at the part of what was reached that `pace` says (so that neither processors nor disk are saturated): that
+gives the latencies, from wanting a chunk to having it. Every tenant gets as many new chunks as were handed out of its
+own, so that none runs dry. In the end the books are audited; shares are those of all that was handed out from the first
+counted moment to the last.
+
+All of it shares the machine: where the processors' time goes in the rush is printed by process, the simulation apart.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import random
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 
+from benchmarks.fleet_books import audited, fair_error, handed_out, most_over_cap, now
 from benchmarks.fleet_celery import noops_per_s
-from benchmarks.fleet_desk import COUNTED, LEASE_S, PACE, PACE_COUNTED, RUSH, RUSH_COUNTED, STOP, Desk, Tally, result
+from benchmarks.fleet_cpu import children, cpu_s, spent_s
+from benchmarks.fleet_desk import (
+    COUNTED,
+    LEASE_S,
+    PACE,
+    PACE_COUNTED,
+    PARTS,
+    RUSH,
+    RUSH_COUNTED,
+    STOP,
+    Desk,
+    Tally,
+    result,
+)
 from benchmarks.fleet_rows import Rows
 from benchmarks.report import Table, machine, note, show
-from farm.db.census import audit
 from farm.db.migrate import upgrade
 from farm.db.session import Database, connect
 from farm.domain.placement import RENDER_QUEUE
-from farm.embedded.services import start_postgres, start_valkey
+from farm.embedded.services import Service, start_postgres, start_valkey
 from farm.flow.claim import claim
 from farm.flow.release import release
 from farm.flow.settle import give_back, succeed
@@ -48,7 +67,8 @@ PROBES = 300
 
 @dataclass(frozen=True)
 class Run:
-    """One backlog. cost_ms: the median of single claims on a quiet farm. reads: rows of all tables a claim."""
+    """One backlog. cost_ms: the median of single claims on a quiet farm. reads: rows of all tables a claim.
+    cpu_us: processor time a claim in the rush, by who spent it."""
 
     backlog: int
     load_s: float
@@ -57,6 +77,7 @@ class Run:
     claims_per_s: float
     rush: Tally
     pace: Tally
+    cpu_us: Mapping[str, float]
     fair_error: float
     most_over_cap: int
     breaches: list[str]
@@ -69,21 +90,21 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as (database_url, broker_url):
-        runs = [_run(database_url, backlog, options) for backlog in options.backlogs]
+    with tempfile.TemporaryDirectory() as folder, _services(Path(folder)) as (postgres, broker_url):
+        runs = [_run(postgres, backlog, options) for backlog in options.backlogs]
         celery = noops_per_s(broker_url, options.noops)
     _show(runs, celery, options.seconds)
 
 
-def _run(server_url: str, backlog: int, options: argparse.Namespace) -> Run:
-    url = _fresh_database(server_url, backlog)
+def _run(postgres: Service, backlog: int, options: argparse.Namespace) -> Run:
+    url = _fresh_database(postgres.url, backlog)
     workers = [f"w{number:04d}" for number in range(options.workers)]
     with psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://")) as connection:
         rows = Rows(connection, random.Random(options.seed))
         started = time.monotonic()
         rows.found(options.tenants, workers)
         while rows.chunks < backlog:
-            rows.add(min(100_000, backlog - rows.chunks))
+            rows.fill(min(100_000, backlog - rows.chunks))
             note(f"{backlog} waiting: {rows.chunks} written")
         connection.autocommit = True
         connection.execute("vacuum analyze")
@@ -92,7 +113,7 @@ def _run(server_url: str, backlog: int, options: argparse.Namespace) -> Run:
         database = connect(url)
         cost_ms, reads = _probe(database, workers)
         note(f"{backlog} waiting: loaded in {load_s:.0f} s, a lone claim takes {cost_ms:.2f} ms")
-        tallies = _let_loose(url, database, rows, workers, options)
+        tallies, cpu_us, counted = _let_loose(url, postgres.pid, database, rows, workers, options)
     run = Run(
         backlog,
         load_s,
@@ -101,7 +122,8 @@ def _run(server_url: str, backlog: int, options: argparse.Namespace) -> Run:
         len(tallies[RUSH_COUNTED].claims) / options.seconds,
         tallies[RUSH_COUNTED],
         tallies[PACE_COUNTED],
-        fair_error(tallies.values(), rows),
+        cpu_us,
+        fair_error(database, rows.weights, rows.caps, *counted),
         most_over_cap(database),
         audited(database),
     )
@@ -136,8 +158,10 @@ _READ = "select sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) from
 
 
 def _let_loose(
-    url: str, database: Database, rows: Rows, workers: Sequence[str], options: argparse.Namespace
-) -> dict[int, Tally]:
+    url: str, postgres_pid: int, database: Database, rows: Rows, workers: Sequence[str], options: argparse.Namespace
+) -> tuple[dict[int, Tally], dict[str, float], tuple[datetime, datetime]]:
+    """What was counted in the rush and at the pace, processor time a claim in the rush, and from when to when shares
+    are looked at."""
     context = multiprocessing.get_context("spawn")
     phase, mean_s = context.Value("i", RUSH), context.Value("d", 0.0)
     answers: Any = context.Queue()
@@ -156,18 +180,28 @@ def _let_loose(
     for helper in helpers:
         helper.start()
     time.sleep(options.warm_up)
-    first = _claims(database)
+
+    refill = rows.connection.info.backend_pid
+    first, since = sum(handed_out(database).values()), now(database)
     phase.value = RUSH_COUNTED
     note(f"{rows.chunks} chunks: counting {options.seconds} s of rush")
+    servers = children(postgres_pid)
+    watched = [os.getpid(), *servers, *(desk.pid or 0 for desk in desks)]
+    before = cpu_s(watched)
     time.sleep(options.seconds)
+    after = cpu_s(watched)
     phase.value = PACE
-    reached = (_claims(database) - first) / options.seconds
-    mean_s.value = len(workers) / min(options.rate, 0.8 * reached)
+    claims = sum(handed_out(database).values()) - first
+    pace = min(options.rate, options.pace * claims / options.seconds)
+    # Who is fast asks more often: the rate of all is the mean of their rates.
+    mean_s.value = len(workers) / pace * statistics.mean(1 / part for part in PARTS)
     time.sleep(2 * options.warm_up)
     phase.value = PACE_COUNTED
-    note(f"{reached:.0f} claims/s; counting {options.seconds} s at a pace of {len(workers) / mean_s.value:.0f}")
+    note(f"{claims / options.seconds:.0f} claims/s; counting {options.seconds} s at a pace of {pace:.0f}")
     time.sleep(options.seconds)
+    until = now(database)
     phase.value = STOP
+
     tallies = {number: Tally() for number in COUNTED}
     for _ in desks:
         answer = answers.get(timeout=300)
@@ -178,7 +212,17 @@ def _let_loose(
     ended.set()
     for each in (*helpers, *desks):
         each.join()
-    return tallies
+
+    farm_s = tallies[RUSH_COUNTED].farm_s
+    desks_s = spent_s(before, after, [desk.pid or 0 for desk in desks])
+    spent = {
+        "claims and settles: Python": farm_s,
+        "claims and settles: Postgres": spent_s(before, after, [pid for pid in servers if pid != refill]),
+        "simulated workers": desks_s - farm_s,
+        "refill, ticks: Python": spent_s(before, after, [os.getpid()]),
+        "refill: Postgres": spent_s(before, after, [refill]),
+    }
+    return tallies, {what: 1e6 * seconds / max(1, claims) for what, seconds in spent.items()}, (since, until)
 
 
 def _desk(
@@ -212,47 +256,12 @@ def _tick(database: Database, ended: threading.Event) -> None:
 
 
 def _keep_level(rows: Rows, database: Database, ended: threading.Event) -> None:
-    """As many chunks come as go."""
-    before = _claims(database)
+    """As many chunks of every tenant come as go."""
+    before = handed_out(database)
     while not ended.wait(1.0):
-        now = _claims(database)
-        if now > before:
-            rows.add(now - before)
-            before = now
-
-
-def _claims(database: Database) -> int:
-    with database.transaction() as session:
-        return int(session.scalar(sa.text("select count(*) from attempts")) or 0)
-
-
-def fair_error(tallies: Iterable[Tally], rows: Rows) -> float:
-    """The largest distance of a tenant's share from its weight's, as a part of the latter; capped ones apart."""
-    free = [tenant for tenant in rows.weights if tenant not in rows.caps]
-    frames = {tenant: sum(tally.frames[tenant] for tally in tallies) for tenant in free}
-    had, weight = sum(frames.values()), sum(rows.weights[tenant] for tenant in free)
-    return max(abs(frames[tenant] / had / (rows.weights[tenant] / weight) - 1) for tenant in free)
-
-
-def most_over_cap(database: Database) -> int:
-    """Of all tenants with a cap, the most leases at once beyond it, by the times of all attempts; 0 or less is well."""
-    with database.transaction() as session:
-        return int(session.scalar(sa.text(_OVER_CAP)) or 0)
-
-
-_OVER_CAP = """
-select max(held - max_in_flight) from (
-    select t.max_in_flight, sum(step) over (partition by e.tenant_id order by e.at, e.step) held from (
-        select tenant_id, started_at at, 1 step from attempts union all
-        select tenant_id, finished_at, -1 from attempts where finished_at is not null) e
-    join tenants t on t.id = e.tenant_id where t.max_in_flight is not null) s
-"""
-
-
-def audited(database: Database) -> list[str]:
-    with database.transaction() as session:
-        residue = session.scalar(sa.text("select count(*) from chunks where status = 'leased'"))
-        return audit(session) + ([f"{residue} leases are left"] if residue else [])
+        after = handed_out(database)
+        rows.add({tenant: claims - before.get(tenant, 0) for tenant, claims in after.items()})
+        before = after
 
 
 def _show(runs: Sequence[Run], celery: float, seconds: float) -> None:
@@ -283,6 +292,11 @@ def _show(runs: Sequence[Run], celery: float, seconds: float) -> None:
     show(
         [
             Table(f"A fleet at work ({machine()})", columns, claims),
+            Table(
+                "Processor time in the rush, microseconds a claim",
+                ("waiting", *first.cpu_us),
+                [(run.backlog, *run.cpu_us.values()) for run in runs],
+            ),
             Table("Beside it", ("what", "a second"), [("Celery no-op, same Valkey", celery)]),
         ],
         {
@@ -298,12 +312,12 @@ def _show(runs: Sequence[Run], celery: float, seconds: float) -> None:
 
 
 @contextmanager
-def _services(folder: Path) -> Iterator[tuple[str, str]]:
+def _services(folder: Path) -> Iterator[tuple[Service, str]]:
     postgres = start_postgres(folder / "postgres", durable=True)
     try:
         valkey = start_valkey(folder / "valkey")
         try:
-            yield postgres.url, valkey.url
+            yield postgres, valkey.url
         finally:
             valkey.stop()
     finally:
@@ -327,6 +341,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="counted at each backlog, after --warm-up")
     parser.add_argument("--warm-up", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=1000.0, help="claims a second of the steady pace, at most")
+    parser.add_argument("--pace", type=float, default=0.5, help="of what the rush reached, at most")
     parser.add_argument("--workers", type=int, default=1200)
     parser.add_argument("--tenants", type=int, default=50)
     parser.add_argument("--desks", type=int, default=2, help="processes that the workers are spread over")

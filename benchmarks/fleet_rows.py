@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import LiteralString
@@ -35,6 +35,7 @@ class Rows:
     caps: dict[str, int] = field(default_factory=dict)
     versions: list[str] = field(default_factory=list)
     chunks: int = 0
+    owed: dict[str, float] = field(default_factory=dict)
 
     def found(self, tenants: int, workers: Sequence[str], versions: int = 3) -> None:
         """Weights from 1 to 5; every tenth tenant has a cap below what its weight would give it."""
@@ -58,27 +59,32 @@ class Rows:
         )
         self._copy("shares (tenant_id, queue, active)", [(t, RENDER_QUEUE, True) for t in self.weights])
 
-    def add(self, chunks: int) -> None:
-        """At least so many more chunks, to tenants by their weights, so that none runs dry."""
+    def fill(self, chunks: int) -> None:
+        """About so many chunks more, to tenants by their weights."""
+        total = sum(self.weights.values())
+        self.add({tenant: chunks * weight / total for tenant, weight in self.weights.items()})
+
+    def add(self, wanted: Mapping[str, float]) -> None:
+        """Chunks by tenant, in whole jobs; what is left of one is owed to the next call."""
         jobs: list[tuple[str, str, int]] = []  # tenant, batch, chunks
         batches = []
-        total = sum(self.weights.values())
-        for tenant, weight in self.weights.items():
-            share = chunks * weight / total / CHUNKS_A_JOB
-            wanted = int(share) + (self.dice.random() < share % 1)
-            for first in range(0, wanted, JOBS_A_BATCH):
-                size = min(JOBS_A_BATCH, wanted - first)
+        for tenant, chunks in wanted.items():
+            self.owed[tenant] = self.owed.get(tenant, 0.0) + chunks
+            due = max(0, int(self.owed[tenant] / CHUNKS_A_JOB))
+            self.owed[tenant] -= due * CHUNKS_A_JOB
+            for first in range(0, due, JOBS_A_BATCH):
+                size = min(JOBS_A_BATCH, due - first)
                 batch = new_id("bat")
                 batches.append((batch, tenant, "running", 50, "champion", self.versions[0], "{}", size, size))
                 jobs += [(tenant, batch, CHUNKS_A_JOB)] * size
+        if not jobs:
+            return
         self._copy(
             "batches (id, tenant_id, status, priority, model, version_id, metadata, jobs_total, jobs_queued)", batches
         )
         self._jobs(jobs)
 
     def _jobs(self, jobs: Sequence[tuple[str, str, int]]) -> None:
-        if not jobs:
-            return
         numbers = [
             row[0]
             for row in self.connection.execute(

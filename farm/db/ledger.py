@@ -227,39 +227,49 @@ def store_output(
 
 
 _FINISH_RENDER: Final = """
-select * from farm_finish(%(job)s, %(chunk)s, %(token)s, %(segment)s::jsonb, %(frames)s, %(seconds)s::jsonb,
-    %(preview)s::text, %(alone)s)
+select w.token, f.* from unnest(
+    %(jobs)s::text[], %(chunks)s::text[], %(tokens)s::text[], %(segments)s::text[], %(frames)s::int[],
+    %(seconds)s::text[], %(previews)s::text[]
+) as w (job, chunk, token, segment, frames, seconds, preview)
+cross join lateral farm_finish(
+    w.job, w.chunk, w.token, w.segment::jsonb, w.frames, w.seconds::jsonb, w.preview, %(alone)s) f
 """
 
 
 def finish_render(session: Session, lease: Lease, segment: Segment) -> Finished | None:
     """A render chunk's output counts, once: chunk, attempt, and the job's counts, whose row stays locked. None: the
     token is stale. One round trip (farm_finish)."""
-    for row in run(session, _FINISH_RENDER, _finishing(lease, segment, alone=False)):
-        failed_by = tuple(row.failed_by or ())
-        status = JobStatus(row.job_status)
+    for row in run(session, _FINISH_RENDER, _finishing([(lease, segment)], alone=False)):
         return Finished(
-            status, row.is_stopped, bool(row.is_last), row.queue, row.worker_id, bool(row.on_trial), failed_by
+            JobStatus(row.job_status),
+            row.is_stopped,
+            bool(row.is_last),
+            row.queue,
+            row.worker_id,
+            bool(row.on_trial),
+            tuple(row.failed_by or ()),
         )
     return None
 
 
-def finish_render_alone(database: Database, lease: Lease, segment: Segment) -> JobStatus | None:
-    """`finish_render` as a transaction of its own, where nothing else follows from it; None: nothing was written."""
-    for row in database.alone(_FINISH_RENDER, _finishing(lease, segment, alone=True)):
-        return JobStatus(row.job_status)
-    return None
+def finish_renders(database: Database, done: Sequence[tuple[Lease, Segment]]) -> Mapping[str, JobStatus]:
+    """`finish_render` of chunks from which nothing else follows, in a transaction of their own: their jobs' statuses by
+    token. Of those left out nothing was written."""
+    # Jobs are locked in the order of their ids, as everywhere.
+    ordered = sorted(done, key=lambda each: each[0].job_id)
+    rows = database.alone(_FINISH_RENDER, _finishing(ordered, alone=True))
+    return {row.token: JobStatus(row.job_status) for row in rows}
 
 
-def _finishing(lease: Lease, segment: Segment, *, alone: bool) -> dict[str, Any]:
+def _finishing(done: Sequence[tuple[Lease, Segment]], *, alone: bool) -> dict[str, Any]:
     return {
-        "job": lease.job_id,
-        "chunk": lease.chunk_id,
-        "token": lease.token,
-        "segment": json.dumps(to_document(segment)),
-        "frames": segment.frames,
-        "seconds": json.dumps(dict(segment.seconds)),
-        "preview": segment.preview_key,
+        "jobs": [lease.job_id for lease, _ in done],
+        "chunks": [lease.chunk_id for lease, _ in done],
+        "tokens": [lease.token for lease, _ in done],
+        "segments": [json.dumps(to_document(segment)) for _, segment in done],
+        "frames": [segment.frames for _, segment in done],
+        "seconds": [json.dumps(dict(segment.seconds)) for _, segment in done],
+        "previews": [segment.preview_key for _, segment in done],
         "alone": alone,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farm.db import fleet, leases, ledger, shares
 from farm.db.ledger import ChunkRecord, JobRecord
 from farm.db.session import Database, Session
@@ -55,13 +57,30 @@ def succeed(session: Session, lease: Lease, result: Segment | Output) -> JobStat
 
 def succeed_alone(database: Database, lease: Lease, result: Segment | Output) -> JobStatus:
     """`succeed` in its own transaction; a segment from which nothing follows but its counts takes one round trip."""
-    if isinstance(result, Segment):
-        _check(lease, result)
-        status = ledger.finish_render_alone(database, lease, result)
-        if status is not None:
-            return status
-    with database.transaction() as session:
-        return succeed(session, lease, result)
+    (answer,) = succeed_many(database, [(lease, result)])
+    if isinstance(answer, LeaseLost):
+        raise answer
+    return answer
+
+
+def succeed_many(database: Database, done: Sequence[tuple[Lease, Segment | Output]]) -> list[JobStatus | LeaseLost]:
+    """Answer several workers at once, in their order; the twin of `claim_many`. Segments from which nothing follows but
+    their counts share a transaction, the others have one each: each counts, or is lost, for itself."""
+    plain: list[tuple[Lease, Segment]] = []
+    for lease, result in done:
+        if isinstance(result, Segment):
+            _check(lease, result)
+            plain.append((lease, result))
+    statuses = ledger.finish_renders(database, plain) if plain else {}
+    return [statuses.get(lease.token) or _succeed_apart(database, lease, result) for lease, result in done]
+
+
+def _succeed_apart(database: Database, lease: Lease, result: Segment | Output) -> JobStatus | LeaseLost:
+    try:
+        with database.transaction() as session:
+            return succeed(session, lease, result)
+    except LeaseLost as error:
+        return error
 
 
 def _check(lease: Lease, segment: Segment) -> None:

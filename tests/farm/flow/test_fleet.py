@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from benchmarks.fleet import audited, fair_error, most_over_cap
+from benchmarks.fleet_books import audited, fair_error, handed_out, most_over_cap, now
 from benchmarks.fleet_desk import PACE_COUNTED, RUSH_COUNTED, STOP, Desk
 from benchmarks.fleet_rows import Rows
 from farm.db.session import Database
@@ -30,10 +30,11 @@ def test_a_small_fleet_leaves_its_books_in_order(database: Database, database_ur
     with psycopg.connect(database_url.replace("postgresql+psycopg://", "postgresql://")) as connection:
         rows = Rows(connection, random.Random(seed))
         rows.found(10, workers)
-        rows.add(1000)
+        rows.fill(1000)
     phase, mean_s = Shared(RUSH_COUNTED), Shared(0.0)
     desk = Desk(database, workers, seed, phase, mean_s)
     tally = desk.tallies[RUSH_COUNTED]
+    since = now(database)
     hand = threading.Thread(target=desk.run, args=(4,))
     hand.start()
     _until(lambda: len(tally.claims) >= 250, hand)
@@ -41,6 +42,7 @@ def test_a_small_fleet_leaves_its_books_in_order(database: Database, database_ur
         sweep(session)
     phase.value, mean_s.value = PACE_COUNTED, 0.2
     _until(lambda: len(desk.tallies[PACE_COUNTED].claims) >= 50, hand)
+    until = now(database)
     phase.value = STOP
     hand.join(120)
     assert not hand.is_alive()
@@ -48,7 +50,11 @@ def test_a_small_fleet_leaves_its_books_in_order(database: Database, database_ur
     assert audited(database) == []
     assert most_over_cap(database) <= 0
     # A few chunks more or less, of a dozen that the lightest tenant gets.
-    assert fair_error(desk.tallies.values(), rows) < 0.5
+    assert fair_error(database, rows.weights, rows.caps, since, until) < 0.5
+    assert sum(handed_out(database).values()) >= 300
+    # A tenant with nothing of what its weight stands for is seen.
+    idle = {**rows.weights, "nobody": 1.0}
+    assert fair_error(database, idle, rows.caps, since, until) == 1.0
 
 
 def _until(condition: Callable[[], bool], hand: threading.Thread) -> None:
