@@ -8,26 +8,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+import time
 import traceback
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from farm.errors import Rejected
-from farm.nets import bundle
-from farm.nets.manifest import Manifest
-from farm.storage.blobs import open_store
-from trainer import commands, loop, material, overrides
-from trainer.cast import Cast
-from trainer.corpus import Corpus
-from trainer.evaluate import evaluate
-from trainer.pictures import save_grid
-from trainer.prior_files import PRIORS, open_priors
-from trainer.priors import PriorMissing
+from farm.errors import Rejected, Transient
+from trainer import commands, job, loop, material, overrides
+from trainer.checkpoint import OtherRecipe
+from trainer.job import Job
+from trainer.out import Out, open_out
+from trainer.precision import best_device
+from trainer.prior_files import PRIORS
 from trainer.recipes import RECIPES, Recipe, Stage
 from trainer.stages import Setting
 from trainer.status import Door, Status, TrainingFailed
@@ -46,7 +42,9 @@ def main() -> None:
 
 @app.command()
 def run(
-    out: Annotated[Path, typer.Option(help="Status, checkpoints, curves, pictures and the bundle go here.")],
+    out: Annotated[
+        str, typer.Option(help="Folder or s3:// uri for status, checkpoints, curves, pictures, the bundle.")
+    ],
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "tiny",
     data: Annotated[
         str,
@@ -58,23 +56,29 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE: a key of the recipe (python -m trainer recipes).")
     ] = None,
+    resume_from: Annotated[
+        str | None, typer.Option(help="A checkpoint of another run to begin from: .../checkpoints/STAGE-STEP.")
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Ray workers: 4, or 2-8 for as many as there are; 0: no Ray.")] = "0",
+    ray: Annotated[str, typer.Option(help="Address of a Ray cluster, or local: one for this run.")] = "local",
 ) -> None:
     """Run all stages that OUT has not finished; a killed or stopped run goes on where its last checkpoint stands."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
     if recipe not in RECIPES:
         raise typer.BadParameter(f"no recipe {recipe!r}: one of {', '.join(RECIPES)}")
-    out.mkdir(parents=True, exist_ok=True)
-    door = Door(open_store(out.absolute().as_uri()), Status())
-    signal.signal(signal.SIGTERM, lambda *_: door.stop())
+    shared = _workers(workers)
+    place = open_out(out)
+    door = Door(place.store, Status())
+    before = signal.signal(signal.SIGTERM, lambda *_: door.stop())
     try:
         changes = [f"stages.{change.replace('=', '.steps=', 1)}" for change in steps or []]
         chosen = overrides.overridden(RECIPES[recipe](), [*changes, *(set_ or [])])
-        _run(material.bound(chosen, data), data, out, priors, door)
+        _run(Job(material.bound(chosen, data), data, out, priors, threads, resume_from), place, door, shared, ray)
     except (Rejected, TrainingFailed) as error:
         _end(door, error.code, error.detail)
-    except PriorMissing as error:
-        _end(door, "bad_dataset", str(error))
+    except Transient as error:
+        _end(door, error.code, error.detail)
+    except OtherRecipe as error:
+        _end(door, "bad_override", str(error))
     except loop.Deadline as stopped:
         door.close(state="stopped")
         Console(stderr=True).print(f"{stopped}; the same command goes on", markup=False)
@@ -85,6 +89,8 @@ def run(
     except BaseException as error:
         traceback.print_exc()
         _end(door, "bug", f"{type(error).__name__}: {error}")
+    finally:
+        signal.signal(signal.SIGTERM, before)
     door.close(state="succeeded")
 
 
@@ -117,69 +123,50 @@ def _end(door: Door, code: str, detail: str) -> NoReturn:
     raise typer.Exit(FAILED) from None
 
 
-def _run(chosen: Recipe, data: str, out: Path, priors: Path, door: Door) -> None:
-    (out / "recipe.json").write_text(json.dumps(dataclasses.asdict(chosen), indent=2) + "\n")
-    door.show(stages=len(chosen.stages))
-    brought = open_priors(chosen.priors, priors)
-    names = [stage.name for stage in chosen.stages]
+def _workers(text: str) -> tuple[int, int]:
+    """Least and most."""
+    least, _, most = text.partition("-")
+    if not least.isdigit() or not (most or least).isdigit() or int(most or least) < int(least):
+        raise typer.BadParameter(f"--workers {text}: a number like 4, or a range like 2-8")
+    return int(least), int(most or least)
+
+
+def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str) -> None:
+    recipe = task.recipe
+    job.prepare(task)
+    job.write_recipe(out, recipe)
+    door.show(stages=len(recipe.stages))
+    brought = job.priors_of(task)
+    device = best_device()
     with _bars() as bars:
-        corpus = _corpus(chosen, data, bars)
-        tasks = {stage.name: bars.add_task(stage.name, total=stage.steps, speed="") for stage in chosen.stages}
+        total = recipe.corpus and recipe.corpus.clips + recipe.corpus.held_out
+        clips = bars.add_task("clips", total=total, speed="")
+        corpus = job.corpus_of(task, lambda done, _: bars.update(clips, completed=done))
+        job.seed_checkpoint(task, out)
+        tasks = {stage.name: bars.add_task(stage.name, total=stage.steps, speed="") for stage in recipe.stages}
+        began = time.monotonic()
 
         def report(step: loop.Progress) -> None:
             bars.update(tasks[step.stage], completed=step.step, speed=f"{step.samples_per_s:.0f} samples/s")
-            door.show(
-                stage=step.stage,
-                stage_number=1 + names.index(step.stage),
-                step=step.step,
-                steps=step.steps,
-                samples_per_s=round(step.samples_per_s, 2),
-                eta_s=round((step.steps - step.step) * step.batch / max(step.samples_per_s, 1e-9), 1),
-                losses=step.terms,
-            )
+            job.show(door, recipe, step, gpus=int(device.type == "cuda"), since_s=time.monotonic() - began)
 
         def staged(stage: Stage, setting: Setting) -> None:
-            if stage.scene in ("eye", "pose"):  # no picture shows them yet
-                return
-            figures = evaluate(setting, lips=stage.scene == "compose")
-            (out / f"after_{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
-            save_grid(out / f"after_{stage.name}.png", setting)
-            bars.console.print(stage.name, figures["psnr"])
+            figures = job.after_stage(out, stage, setting)
+            if figures is not None:
+                bars.console.print(stage.name, figures["psnr"])
 
-        cast = loop.train(chosen, corpus, out, report, lambda _: door.stopping(), staged, brought)
-    folder = out / "bundle"
-    if not (folder / "manifest.json").exists():
-        write_bundle(folder, out, chosen, cast)
-    Console().print(f"bundle: {folder}")
+        def shown(status: Status) -> None:
+            bars.update(tasks[status.stage], completed=status.step, speed=f"{status.samples_per_s:.0f} samples/s")
 
+        if workers[1]:
+            # Only here: Ray is slow to import, and no other way of running needs it.
+            from trainer import ray_run
 
-def write_bundle(folder: Path, out: Path, recipe: Recipe, cast: Cast) -> None:
-    """The bundle, and beside its files what it came from: recipe, curves and first figures on held-out people."""
-    manifest = Manifest(
-        name=f"pdfgc-{material.kind(recipe)}-{recipe.sizes.image}",
-        sizes=recipe.sizes,
-        licence="Apache-2.0",
-        trained=True,
-        created_by=f"trainer, recipe {recipe.name}",
-        source=f"{material.told(recipe)}; recipe {loop.recipe_key(recipe)[:12]}",
-        seed=recipe.seed,
-    )
-    bundle.save(folder, manifest, cast.networks())
-    (folder / "recipe.json").write_text((out / "recipe.json").read_text())
-    (folder / "curves.json").write_text(json.dumps(loop.curves(out), separators=(",", ":")) + "\n")
-    last = out / f"after_{recipe.stages[-1].name}.json"
-    if last.exists():
-        (folder / "evaluation.json").write_text(last.read_text())
-        (out / "evaluation.json").write_text(last.read_text())
-
-
-def _corpus(recipe: Recipe, data: str, bars: Progress) -> Corpus:
-    assert recipe.corpus is not None
-    task = bars.add_task("clips", total=recipe.corpus.clips + recipe.corpus.held_out, speed="")
-    try:
-        return material.opened(recipe, data, lambda done, _: bars.update(task, completed=done))
-    except (OSError, ValueError) as error:
-        raise TrainingFailed("bad_dataset", f"{data}: {error}") from error
+            ray_run.train(task, out, ray_run.Workers(*workers), address, door, shown)
+            cast = job.trained(task, out)
+        else:
+            cast = loop.train(recipe, corpus, out, report, lambda _: door.stopping(), staged, brought, device=device)
+    Console().print(f"bundle: {job.write_bundle(out, recipe, cast)}")
 
 
 def _bars() -> Progress:

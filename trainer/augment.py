@@ -33,11 +33,12 @@ class Augmentation:
 
 def augment(x_B3SS: Tensor, dice_BD: Tensor, ranges: Augmentation) -> Tensor:
     """Pictures changed in shape and colour, each by its own DICE dice."""
+    die_B, dice_BD = dice_BD[:, 14], dice_BD.to(x_B3SS.device)
     x = _reshape(x_B3SS, dice_BD[:, :4], ranges)
     x = _recolour(x, dice_BD[:, 4:12] * 2 - 1, ranges)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = torch.where((dice_BD[:, 12] < ranges.blur_probability)[:, None, None, None], blurred, x)
-    x = x + ranges.noise * dice_BD[:, 13, None, None, None] * _grain(x, dice_BD[:, 14])
+    x = x + ranges.noise * dice_BD[:, 13, None, None, None] * _grain(x, die_B)
     return x.clamp(-1.5, 1.5).contiguous(memory_format=torch.channels_last)
 
 
@@ -64,8 +65,23 @@ def _recolour(x: Tensor, way_B8: Tensor, ranges: Augmentation) -> Tensor:
 
 def _grain(x: Tensor, dice_B: Tensor) -> Tensor:
     """Noise that follows from each picture's own die, whatever the batch it stands in."""
+    if x.is_cuda:
+        return _hashed_grain(x.shape, dice_B, x.device).to(x.dtype)
     pictures = []
     for die in dice_B.tolist():
         dice = torch.Generator().manual_seed(int(die * 2**24))
         pictures.append(torch.randn(x.shape[1:], generator=dice))
-    return torch.stack(pictures).to(x.device)
+    return torch.stack(pictures)
+
+
+def _hashed_grain(shape: torch.Size, dice_B: Tensor, device: torch.device) -> Tensor:
+    """The like of it where a generator a picture would leave a GPU waiting: normals from hashes of pixel numbers
+    (splitmix64's finaliser, then Box and Muller)."""
+    count = shape[1] * shape[2] * shape[3]
+    seeds = (dice_B.double() * 2**24).long().to(device)
+    x = seeds[:, None] * count + torch.arange(count, device=seeds.device)
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    x = x ^ ((x >> 31) & ((1 << 33) - 1))
+    low, high = (((part & 0xFFFFFF).float() + 0.5) / 2**24 for part in (x, x >> 32))
+    return ((-2 * low.log()).sqrt() * torch.cos(2 * torch.pi * high)).view(shape)

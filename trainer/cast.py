@@ -99,8 +99,8 @@ def warm_start(cast: Cast, codes_NC: Tensor, unified_NU: Tensor, ridge: float = 
 
     codes_NC: lip | expression | eye | pose, as in the style. Returns the share of the unified feature so explained.
     """
-    ones = torch.cat([codes_NC, torch.ones(len(codes_NC), 1)], 1).double()
-    square = ones.T @ ones + ridge * torch.eye(ones.shape[1], dtype=torch.float64)
+    ones = torch.cat([codes_NC, codes_NC.new_ones(len(codes_NC), 1)], 1).double()
+    square = ones.T @ ones + ridge * torch.eye(ones.shape[1], dtype=torch.float64, device=ones.device)
     map_CU = torch.linalg.solve(square, ones.T @ unified_NU.double())
     rest = (unified_NU - ones @ map_CU).var(0).sum() / unified_NU.var(0).sum()
     map_CU = map_CU.float()
@@ -142,7 +142,9 @@ def align_eyes(embedding: nn.Linear, code_NL: Tensor, read_N3: Tensor, ridge: fl
     for place in range(3):
         at = open_N if place else torch.ones_like(open_N)
         x, y = code[at], (read_N3[at, place] - read_N3[at, place].mean()).double()
-        rows.append(torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype), x.T @ y))
+        rows.append(
+            torch.linalg.solve(x.T @ x + ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device), x.T @ y)
+        )
     first_3L = torch.stack(rows)
     told_N3 = code @ first_3L.T
     rest = code - told_N3 @ torch.linalg.lstsq(told_N3, code).solution

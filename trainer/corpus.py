@@ -93,12 +93,19 @@ class DatasetSetting:
 
 @dataclass(frozen=True)
 class Clips:
-    """pictures_KNCSS uint8, the T frames first, then the L loose ones; factors_KNF; strip_KBW: mel of the T frames."""
+    """pictures_KNCSS uint8, the T frames first, then the L loose ones; factors_KNF; strip_KBW: mel of the T frames.
+
+    What is looked up comes out on the device of the factors; pictures and voices may stay in the host's memory.
+    """
 
     pictures: torch.Tensor
     factors: torch.Tensor
     strip: torch.Tensor
     frames: int
+
+    def to(self, device: torch.device) -> Clips:
+        """Pictures and voices, which may be many gigabytes, are moved as they are drawn."""
+        return Clips(self.pictures, self.factors.to(device), self.strip, self.frames)
 
     def part(self, start: int, stop: int) -> Clips:
         return Clips(self.pictures[start:stop], self.factors[start:stop], self.strip[start:stop], self.frames)
@@ -113,13 +120,14 @@ class Clips:
 
     def picture(self, clip_B: torch.Tensor, frame_B: torch.Tensor) -> torch.Tensor:
         """x_B3SS in [-1, 1], float32."""
-        x = self.pictures[clip_B, frame_B].float() / 127.5 - 1
+        x = self.pictures[clip_B, frame_B].to(self.factors.device, non_blocking=True).float() / 127.5 - 1
         return x.contiguous(memory_format=torch.channels_last)
 
     def window(self, clip_B: torch.Tensor, frame_B: torch.Tensor) -> torch.Tensor:
         """mel_B1FT of frames as in life: as `farm.media.mel` cuts it at 25 frames a second."""
         at_BT = MEL_PER_FRAME * frame_B[:, None] + torch.arange(mel.WINDOW_FRAMES)
-        return self.strip[clip_B[:, None], :, at_BT].transpose(1, 2)[:, None].contiguous()
+        windows = self.strip[clip_B[:, None], :, at_BT].transpose(1, 2)[:, None].contiguous()
+        return windows.to(self.factors.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,9 @@ class Corpus:
     setting: CorpusSetting | DatasetSetting
     train: Clips
     held_out: Clips
+
+    def to(self, device: torch.device) -> Corpus:
+        return Corpus(self.setting, self.train.to(device), self.held_out.to(device))
 
 
 def open_corpus(folder: Path, setting: CorpusSetting, done: Callable[[int, int], None] | None = None) -> Corpus:

@@ -24,6 +24,7 @@ from trainer.losses import box
 from trainer.priors import Prior
 from trainer.recipes import Choices, Recipe, Stage
 from trainer.sampler import choose, choose_several, uniforms
+from trainer.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Setting:
     features: Features
     priors: Mapping[str, Prior] = field(default_factory=dict)
     """The user's, by name; the read-out that puppets teach is in the cast."""
+    world: World = ALONE
 
     @property
     def choices(self) -> Choices:
@@ -48,7 +50,9 @@ class Scene(Protocol):
     def begin(self) -> None:
         """Called once, before the stage's first step; never when a stage is resumed."""
 
-    def draw(self, seed: int, first: int, count: int) -> Any: ...
+    def draw(self, seed: int, first: int, count: int) -> Any:
+        """Samples first, first + 1, ...: by their numbers and what the stage leaves alone. Drawn ahead, in a thread."""
+        ...
 
     def play(self, phase: str, batch: Any, before: Any) -> Any:
         """before: what the previous phase of this step saw, None in the first."""
@@ -63,6 +67,7 @@ class Scene(Protocol):
 class _Scene:
     def __init__(self, setting: Setting, stage: Stage) -> None:
         self.setting, self.cast, self.choices = setting, setting.cast, setting.choices
+        self.world, self.batch = setting.world, stage.batch
         self._wants = {term.name for phase in stage.phases for term in phase.terms}
         self.clips: Clips = setting.corpus.train
 
@@ -94,7 +99,8 @@ class ReadOutScene(_Scene):
         clip, frame = choose(dice[:, 0], len(self.clips)), _any_frame(self.clips, dice[:, 1:3], 0.6)
         x = self.clips.picture(clip, frame)
         worn = augment(x, dice[:, 4:], self.choices.motion_augmentation)
-        x = torch.where((dice[:, 3] < self.choices.worn_share)[:, None, None, None], worn, x)
+        wearing = (dice[:, 3] < self.choices.worn_share)[:, None, None, None]
+        x = torch.where(wearing.to(x.device), worn, x)
         factors = self.clips.factors[clip, frame]
         return x, self.setting.features.units(factors), shown(factors)
 
@@ -380,12 +386,14 @@ class ComposeScene(_Generating):
             mute = batch.frame >= self.clips.frames
             heard = self.cast.audio(self.clips.window(batch.clip, batch.frame.clamp_max(self.clips.frames - 1)))[1]
             visual = mute | (batch.dice[:, 1] < self.choices.visual_lip_share)
-            lip = torch.where(visual[:, None], seen, heard)
+            lip = torch.where(visual[:, None].to(seen.device), seen, heard)
         expression = self._expression(batch)
         image = self.cast.generator(style(appearance_BA, lip, expression, eye, pose), map_BCMM)
         others = torch.cat([lip, eye, pose], 1) if self.choices.decorrelate_all else lip
-        banks = self.cast.bank.with_batch(expression, others) if expression.requires_grad else None
-        codes = (expression.detach(), others)
+        # The banks hold every worker's codes, in the order of samples.
+        all_expressions, all_others = self._of_all(expression), self._of_all(others)
+        banks = self.cast.bank.with_batch(all_expressions, all_others) if expression.requires_grad else None
+        codes = (all_expressions.detach(), all_others)
         lips = steered = None
         if "lip_sync" in self._wants:
             lips = (self.cast.code("lip", self.cast.motion.model(image)), heard)
@@ -394,6 +402,11 @@ class ComposeScene(_Generating):
             steered = self._steer(batch, (appearance_BA, map_BCMM), given)
         return self._judge(phase, image, batch, banks=banks, codes=codes, lips=lips, steered=steered)
 
+    def _of_all(self, x_B: Tensor) -> Tensor:
+        """The rows of all workers, in fp32, in the order of samples."""
+        x_B = x_B.float().to(self.clips.factors.device)
+        return x_B if self.world.alone else self.world.gather(x_B, self.batch)
+
     def _steer(
         self, batch: Pictures, scene: tuple[Tensor, Tensor], given: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -401,27 +414,33 @@ class ComposeScene(_Generating):
 
         scene: appearance and map. given: the codes, by group of factors; a zero code asks for the mean factors.
         """
-        count = round(self.choices.steer_share * len(batch.clip))
-        dice = batch.steer[:count]
-        own, number = torch.arange(count, device=dice.device), len(batch.clip)
+        # Codes come from anybody in the global batch, of which each worker steers its share.
+        number = len(batch.clip) if self.world.alone else self.batch
+        count = round(self.choices.steer_share * number)
+        start, stop = self.world.rows(count)
+        given = {name: self._of_all(code) for name, code in given.items()}
+        factors, shown_BF, dice_BD = (self._of_all(part) for part in (batch.factors, batch.shown, batch.steer))
+        dice = dice_BD[start:stop]
+        own = torch.arange(start, stop, device=dice.device)
         made: dict[str, Tensor] = {}
-        wanted, seen = torch.zeros_like(batch.factors[:count]), torch.ones_like(batch.factors[:count])
+        wanted, seen = torch.zeros_like(factors[start:stop]), torch.ones_like(factors[start:stop])
         for place, (name, code) in enumerate(given.items()):
             way, who = dice[:, 2 * place], choose(dice[:, 2 * place + 1], number)
             zero, other = (way < self.choices.zero_share), way > (1 + self.choices.zero_share) / 2
             donor = torch.where(other, who, own)
-            keep = (~zero).float()[:, None]
+            keep = (~zero).float()[:, None].to(code.device)
             made[name] = code[donor] * keep
-            wanted[:, factor_slice(name)] = batch.factors[donor][:, factor_slice(name)] * keep
-            seen[:, factor_slice(name)] = torch.where(zero[:, None], 1.0, batch.shown[donor][:, factor_slice(name)])
+            wanted[:, factor_slice(name)] = factors[donor][:, factor_slice(name)] * keep
+            shows = shown_BF[donor][:, factor_slice(name)]
+            seen[:, factor_slice(name)] = torch.where(keep == 0, 1.0, shows)
         mixed_eye = made["blink"].clone()
         mixed_eye[:, GAZE_DIMS] = made["gaze"][:, GAZE_DIMS]
-        appearance, map_ = (part[:count] for part in scene)
+        appearance, map_ = (self._of_all(part)[start:stop] for part in scene)
         image = self.cast.generator(style(appearance, made["lip"], made["expression"], mixed_eye, made["pose"]), map_)
-        worn = augment(image, batch.steer[:count, 10:], self.choices.motion_augmentation)
+        worn = augment(image, dice[:, 10:], self.choices.motion_augmentation)
         closed = wanted[:, factor_slice("blink")] > self.setting.features.closed
         seen[:, factor_slice("gaze")] *= (~closed).float()
-        return self.cast.readout(worn), wanted, seen
+        return self.cast.readout(worn), wanted, seen * self.world.weigh(stop - start, count, number)
 
     def _expression(self, batch: Pictures) -> Tensor:
         """Mean code of the frames around, each seen changed in its own way; a loose frame stands alone."""

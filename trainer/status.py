@@ -40,8 +40,8 @@ class TrainingFailed(Exception):
 class Status:
     """state: running, succeeded, failed, canceled or stopped (resumable). stage_number counts from 1.
 
-    eta_s: seconds to the end of the stage. losses: terms of the last step by "phase/term". goodput: share of the time
-    since started_at that went into steps that count (not done again after a loss). error: {code, detail}.
+    eta_s: seconds to the end of the stage. losses: terms of the last step by "phase/term". useful_s: seconds of steps
+    that count (not done again after a loss); goodput: their share of the time since started_at. error: {code, detail}.
     """
 
     state: str = "running"
@@ -55,6 +55,7 @@ class Status:
     losses: dict[str, float] = field(default_factory=dict)
     started_at: str = ""
     updated_at: str = ""
+    useful_s: float = 0.0
     goodput: float = 0.0
     gpu_hours: float = 0.0
     workers: int = 0
@@ -69,9 +70,9 @@ class Door:
     The training never waits for it: a slow or absent store costs the outside its view, not the run its speed.
     """
 
-    def __init__(self, store: BlobStore, status: Status) -> None:
-        self._store = store
-        before = read_status(store)
+    def __init__(self, store: BlobStore, status: Status, key: str = STATUS) -> None:
+        self._store, self._key = store, key
+        before = read_status(store, key)
         begun = (before or {}).get("started_at") or _now()
         self.spent_gpu_hours = float((before or {}).get("gpu_hours") or 0.0)
         self._status = dataclasses.replace(status, started_at=begun)
@@ -106,7 +107,7 @@ class Door:
         self._thread.join()
         self.show(**changes)
         self._write()
-        if self._status.state == "stopped" and not self._followed:
+        if self._status.state == "stopped" and self._key == STATUS and not self._followed:
             self._store.delete(STOP)
 
     def _work(self) -> None:
@@ -131,13 +132,13 @@ class Door:
             return
         self._status = dataclasses.replace(self._status, updated_at=_now())
         text = json.dumps(dataclasses.asdict(self._status), indent=2) + "\n"
-        self._store.put_bytes(text.encode(), STATUS)
+        self._store.put_bytes(text.encode(), self._key)
 
 
-def read_status(store: BlobStore) -> dict[str, Any] | None:
-    """What an earlier run of the same OUT showed last; None where there was none."""
+def read_status(store: BlobStore, key: str = STATUS) -> dict[str, Any] | None:
+    """What was shown there last; None where there was nothing."""
     try:
-        return json.loads(store.get_bytes(STATUS))
+        return json.loads(store.get_bytes(key))
     except (Missing, ValueError):
         return None
 

@@ -61,7 +61,7 @@ def test_an_unknown_recipe_is_wrong_usage(tmp_path: Path) -> None:
 def test_paper_says_what_it_lacks(tmp_path: Path) -> None:
     code, status = invoke(tmp_path, "--recipe", "paper", "--priors", "/none")
     assert (code, status["error"]["code"]) == (1, "bad_dataset")
-    assert "vgg19: no file /none/vgg19.pth" in status["error"]["detail"]
+    assert "it wants people's videos" in status["error"]["detail"]
 
 
 def test_a_broken_corpus_is_said_to_be_one(tmp_path: Path) -> None:
