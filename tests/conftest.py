@@ -103,11 +103,18 @@ def database_url(new_database: Callable[[], str]) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """The test database, empty."""
     database = connect(database_url)
-    tables = ", ".join(table.name for table in Row.metadata.sorted_tables)
     with database.transaction() as session:
-        session.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        session.execute(sa.text(EMPTIED))
     yield database
     database.close()
+
+
+# Rows are few: to delete them takes a tenth of what TRUNCATE does, which makes every table and index anew.
+EMPTIED = f"""do $$ declare s record; begin
+{"".join(f"delete from {table.name}; " for table in reversed(Row.metadata.sorted_tables))}
+for s in select sequencename as name from pg_sequences where schemaname = 'public' and last_value is not null loop
+    execute format('alter sequence %I restart', s.name);
+end loop; end $$"""
 
 
 @pytest.fixture(scope="session")
