@@ -193,7 +193,7 @@ def show(title: str, rows: list[Row]) -> None:
     for row in rows:
         times = (f"{row.samples_per_s:.1f}", f"{1e3 * row.step_s:.1f}", f"{1e3 * row.bare_s:.1f}", f"{_over(row):+.1%}")
         table.add_row(row.stage, *times, *(f"{row.shares[part]:.1%}" for part in PARTS))
-    Console().print(table)
+    Console(width=140).print(table)
 
 
 def _over(row: Row) -> float:
@@ -214,10 +214,14 @@ def main() -> None:
     assert isinstance(recipe.corpus, CorpusSetting)
     rows = run(recipe, open_corpus(asked.data, recipe.corpus), asked.steps)
     show(f"recipe {recipe.name}, {torch.get_num_threads()} thread, {best_device()}", rows)
-    total, bare = sum(row.step_s for row in rows), sum(row.bare_s for row in rows)
+    # Of a whole run: each stage counts by its steps.
+    steps = [stage.steps for stage in recipe.stages]
+    total = sum(count * row.step_s for count, row in zip(steps, rows, strict=True))
+    bare = sum(count * row.bare_s for count, row in zip(steps, rows, strict=True))
+    waited = sum(count * row.step_s * row.shares["data"] for count, row in zip(steps, rows, strict=True))
     result: dict[str, Any] = {
         "samples_per_s": {row.stage: round(row.samples_per_s, 1) for row in rows},
-        "data_wait_share": round(sum(row.shares["data"] * row.step_s for row in rows) / total, 4),
+        "data_wait_share": round(waited / total, 4),
         "framework_overhead_share": round(max(0.0, 1 - bare / total), 4),
     }
     if asked.full or best_device().type == "cuda":

@@ -170,6 +170,15 @@ class Checkpoints:
             patiently(lambda key=stat.key: self._store.delete(key))
 
 
+def begin_with(store: BlobStore, recipe: str, cast: nn.Module) -> None:
+    """Let a run that has no checkpoint yet begin its first stage with these networks (`recipe`: its recipe_key)."""
+    checkpoints = Checkpoints(store, recipe)
+    if checkpoints.newest(read=False) is None:
+        checkpoints.save(Manifest(recipe, "begin", 0, Place(0, 0)), {CAST: cast.state_dict()})
+        checkpoints.wait()
+    checkpoints.close()
+
+
 def read_manifest(store: BlobStore, key: str) -> Manifest:
     """Raises Missing, or ValueError where it is no manifest."""
     try:

@@ -13,7 +13,7 @@ from farm.errors import Transient
 from farm.storage.blobs import BlobStore, Missing, open_store
 from farm.storage.local import LocalStore
 from trainer import out as out_module
-from trainer.checkpoint import KEEP, Checkpoints, Manifest, OtherRecipe, Place
+from trainer.checkpoint import KEEP, Checkpoints, Manifest, OtherRecipe, Place, begin_with
 from trainer.out import Out, open_out, patiently
 
 
@@ -83,6 +83,20 @@ def test_without_a_manifest_there_is_none_and_a_damaged_one_is_passed_over(store
     assert (checkpoints.newest() or newest).step == 2
     with pytest.raises(ValueError, match="not what its manifest says"):
         checkpoints.load(newest)
+    checkpoints.close()
+
+
+def test_a_run_begins_with_given_networks_once(tmp_path: Path) -> None:
+    store, network = LocalStore(tmp_path), torch.nn.Linear(1, 1)
+    begin_with(store, "r", network)
+    checkpoints = Checkpoints(store, "r")
+    begun = checkpoints.newest()
+    assert begun is not None
+    assert begun.place == Place(0, 0)
+    assert torch.equal(checkpoints.load(begun)["cast"]["weight"], network.weight)
+    save(checkpoints, at(0, 2))
+    begin_with(store, "r", torch.nn.Linear(1, 1))
+    assert (checkpoints.newest() or begun).place == Place(0, 2)
     checkpoints.close()
 
 
