@@ -25,6 +25,7 @@ from typing import Any, Final, cast
 
 # Read when torch is loaded; workers.studio_setup does the same for the engine's child.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import imageio_ffmpeg
 import torch

@@ -30,6 +30,7 @@ def open_studio(setup: Setup) -> Perform:
     """Called in the child."""
     # Read when torch is loaded. The stages' teams of threads share the cores: spinning ones would starve the others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products are small ones
     from workers.studio import Studio
 
     return Studio(setup)

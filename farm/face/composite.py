@@ -19,12 +19,20 @@ from numpy.typing import NDArray
 
 from farm.face.align import SIDE, scaled
 from farm.face.finish import grain, mean, noise, sharpened
-from farm.face.mask import MaskBatch, Shapes, Window, around, falloff, field, masks, places, shapes, window
-from farm.face.planes import PlanesBatch, chroma_from_luma, chroma_shape, codes, codes_from_rgb
-from farm.face.resample import GENERATED, antialiased, apply, chain, invert, linear, sample, steps
+from farm.face.mask import GRID, MaskBatch, Shapes, Window, around, falloff, masks, places, shapes, window
+from farm.face.planes import (
+    PlanesBatch,
+    chroma_from_luma,
+    chroma_shape,
+    codes,
+    codes_from_rgb,
+    luma_of_rgb,
+    rgb_from_codes,
+)
+from farm.face.resample import GENERATED, antialiased, apply, chain, invert, linear, steps, warp
 from farm.media.frame import PictureFormat
 
-_CELL = SIDE // 56  # crop pixels to a cell of the membrane
+_CELL_VARIANCE = GENERATED / 4 + 1 / 12  # of chroma, as that of luma which is seen twice as fine and then averaged
 _ROUNDS = 6  # smoothing rounds at each level of the membrane
 _LUMA_TIMES, _CHROMA_TIMES = 3, 2  # enlargement of the square before linear interpolation
 _STRANGE = 0.2  # of R'G'B': a step beyond the usual one that is no matter of light
@@ -206,21 +214,31 @@ def _take(planes: PlanesBatch, frames: list[int]) -> PlanesBatch:
 
 def _matched(planes: PlanesBatch, generated_B3SS: torch.Tensor, region: Shapes) -> torch.Tensor:
     """The generated squares (R'G'B' in [0, 1]) with their colours led to the source's along the mask's border."""
-    size = generated_B3SS.shape[-1]
-    cells = min(size, SIDE // _CELL)
-    half_cells = scaled(region.crop_from_frame_B23, 2 * cells)
-    source = sample(planes, half_cells, 2 * cells, 2 * cells, clamp=False, variance=GENERATED)
-    source_B3cc, rough_B3cc = (F.adaptive_avg_pool2d(x, cells) for x in (source, generated_B3SS))
-    outside = field(region.reach_BN, region.width_BN, cells, planes.device)
-    seen = _seen(planes.picture, region.crop_from_frame_B23, cells, planes.device)[:, None]
-    border = ((1 - falloff(outside)) * (outside < 0.1))[:, None] * seen
-    inside = F.interpolate(falloff(outside)[:, None] * seen, size=(2 * cells, 2 * cells), mode="nearest")
-    generated_B3SS = sharpened(generated_B3SS, source, inside)
+    size, picture = generated_B3SS.shape[-1], planes.picture
+    luma_B1gg, source_B3cc = _looked_at(planes, region.crop_from_frame_B23)
+    rough_B3cc = F.adaptive_avg_pool2d(generated_B3SS, GRID)
+    seen = _seen(picture, region.crop_from_frame_B23, GRID, planes.device)[:, None]
+    field, inside = region.field_BGG[:, None], falloff(region.field_BGG)[:, None]
+    border = (1 - inside) * (field < 0.1) * seen
+    inside = F.interpolate(inside * seen, size=luma_B1gg.shape[-2:], mode="nearest")
+    generated_B3SS = sharpened(generated_B3SS, luma_B1gg, inside, luma_of_rgb(picture.matrix))
     gain, middle = _gain(source_B3cc, rough_B3cc, border)
     step = source_B3cc - ((rough_B3cc - middle) * gain + middle)
     step = _spread(step, border * _usual(step, border))
     step = F.interpolate(step, size=(size, size), mode="bilinear", align_corners=False)
     return (generated_B3SS - middle) * gain + middle + step
+
+
+def _looked_at(planes: PlanesBatch, crop_from_frame_B23: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The squares of the source: luma in [0, 1] on a grid of twice the cells, which shows its detail, and the cells in
+    R'G'B', not clamped."""
+    picture, code = planes.picture, codes(planes.picture)
+    frame_from_fine, frame_from_cells = (invert(scaled(crop_from_frame_B23, side)) for side in (2 * GRID, GRID))
+    luma = warp((planes.y_BHW,), frame_from_fine, 2 * GRID, 2 * GRID, variance=GENERATED)
+    from_cells = chain(chroma_from_luma(picture), frame_from_cells)
+    chroma = warp((planes.u_Bhw, planes.v_Bhw), from_cells, GRID, GRID, variance=_CELL_VARIANCE)
+    source = rgb_from_codes(F.avg_pool2d(luma, 2)[:, 0], chroma[:, 0], chroma[:, 1], picture)
+    return (luma - code.luma_zero) * (1 / code.luma_scale), source
 
 
 def _gain(

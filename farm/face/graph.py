@@ -78,7 +78,9 @@ class GraphNet(nn.Module):
         return x.relu() if step.get("relu") else x
 
     def _weight(self, name: str) -> Tensor:
-        return self.get_buffer(_buffer(name))
+        weight = self._buffers[_buffer(name)]  # looked up here at once: `get_buffer` takes as long as a small layer
+        assert weight is not None
+        return weight
 
 
 def _buffer(name: str) -> str:

@@ -31,7 +31,8 @@ _SIDES, _TOP, _CHIN = 1.0, -1.0, 24.0  # how far the mask's outer edge lies beyo
 _OPENS = 32.0  # by how much a jaw may at most lie below the source's: points of what is no face are not followed
 _MARGIN = 3.0  # outermost crop pixels that are never used
 _DIRECTIONS = 32
-_GRID = 112  # the field is computed on this grid and interpolated: it is nearly linear
+GRID = 56
+"""Cells of the square that the field is computed on, and interpolated between: it is nearly linear, and never less."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,12 @@ def shapes(
     reach[:, _DIRECTIONS:] = directions[_DIRECTIONS:].sum(1) * (SIDE - 1) / 2 + SIDE / 2 - _MARGIN
     width = np.clip(reach - whole, NARROW, FEATHER)
     share_B = np.ones(len(reach), np.float32) if share_B is None else share_B
-    return Shapes(crop_from_frame_B23, reach, width, field(reach, width, _GRID, device), share_B)
+    return Shapes(crop_from_frame_B23, reach, width, _field(reach, width, device), share_B)
 
 
-def field(
-    reach_BN: NDArray[np.float64], width_BN: NDArray[np.float64], grid: int, device: torch.device
-) -> torch.Tensor:
-    """Falloffs to the region's outer edge, negative inside, on grid x grid cells of the square: (B, grid, grid)."""
-    at = (np.arange(grid) + 0.5) * (SIDE / grid) - 0.5
+def _field(reach_BN: NDArray[np.float64], width_BN: NDArray[np.float64], device: torch.device) -> torch.Tensor:
+    """Falloffs to the region's outer edge, negative inside: (B, GRID, GRID)."""
+    at = (np.arange(GRID) + 0.5) * (SIDE / GRID) - 0.5
     directions = _directions()
     planes = directions[:, 0, None, None] * at + directions[:, 1, None, None] * at[:, None]
     planes, reach, slope = (
@@ -180,13 +179,11 @@ def places(
 ) -> torch.Tensor:
     """Where a window's samples lie in the square, as `grid_sample` has it (-1 and 1 are its edges): (B, h, w, 2)."""
     unit = chain(np.array([[2 / SIDE, 0, 1 / SIDE - 1], [0, 2 / SIDE, 1 / SIDE - 1]]), crop_from_out_B23)
-    x = torch.arange(left, left + width, dtype=torch.float64, device=device)
-    y = torch.arange(top, top + height, dtype=torch.float64, device=device).view(-1, 1)
-    a = torch.from_numpy(unit).to(device).view(-1, 2, 3, 1, 1)
-    out = torch.empty(len(unit), height, width, 2, device=device)
-    for axis in (0, 1):
-        out[..., axis] = a[:, axis, 0] * x + (a[:, axis, 1] * y + a[:, axis, 2])
-    return out
+    # A column's share and a row's, each from absolute positions, added only then: the same bits however it is cut.
+    across = unit[:, :, :1] * np.arange(left, left + width)
+    down = unit[:, :, 1:2] * np.arange(top, top + height) + unit[:, :, 2:]
+    across, down = (torch.from_numpy(part.astype(np.float32)).to(device) for part in (across, down))
+    return (across[:, :, None] + down[..., None]).permute(0, 2, 3, 1)
 
 
 def _directions() -> NDArray[np.float64]:

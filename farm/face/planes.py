@@ -70,6 +70,12 @@ def ypbpr_from_rgb(matrix: str) -> NDArray[np.float64]:
     return np.stack([luma, blue, red])
 
 
+def luma_of_rgb(matrix: str) -> tuple[float, float, float]:
+    """The shares of R', G', B' in Y'."""
+    kr, kb = _KR_KB[matrix]
+    return kr, 1 - kr - kb, kb
+
+
 def rgb_from_ypbpr(matrix: str) -> NDArray[np.float64]:
     """The inverse, written out so that grey stays exactly grey."""
     kr, kb = _KR_KB[matrix]

@@ -6,7 +6,8 @@ rounding could depend on a tensor's shape (no matrix product, no convolution, no
 
 Anti-aliasing: with s source samples to one output sample, the source is smoothed to the variance v (s^2 - 1): first by
 whole cells of floor(s / 2) samples, then by a Gaussian for what is left. Total smoothing varies continuously with s, so
-that a face that slowly comes nearer never jumps in sharpness.
+that a face that slowly comes nearer never jumps in sharpness. Interpolation is linear where its own smoothing (of
+variance 1/6) has room in that, and takes so much less of a Gaussian; else cubic, which smooths nothing.
 
 What only networks look at, to find faces and points, is sampled quickly: means of whole cells of floor(s / 1.25)
 samples, and linear interpolation between them. Gradients flow through either way.
@@ -14,6 +15,7 @@ samples, and linear interpolation between them. Gradients flow through either wa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,12 +71,20 @@ def sample(
     return out.clamp(0, 1) if clamp else out
 
 
+_LINEAR = 1 / 6
+"""Variance of linear interpolation, in cells."""
+_ROOM = 0.9 * _LINEAR
+
+
 @dataclass(frozen=True)
 class _Group:
-    """Frames that are sampled together: same cell size (columns, rows), one common window of cells."""
+    """Frames that are sampled together: same cell size (columns, rows), same interpolation, one common window of
+    cells. gaussian_G2: variance of the smoothing of cells, along x and y."""
 
     frames: list[int]
     cell: tuple[int, int]
+    is_linear: bool
+    gaussian_G2: NDArray[np.float64]
 
 
 def warp(
@@ -91,39 +101,37 @@ def warp(
     """Samples C sources of one grid, (B, H, W) each, integer or float, at the pixels of an output window.
 
     Output pixel (row i, column j) lies at out coordinates (left + j, top + i). Returns (B, C, height, width) float32.
-    Keys' cubic (a = -0.5), or where it is quick linear; beyond a source its edge samples (or cells) repeat.
+    Beyond a source its edge samples (or, where it is quick, cells) repeat.
     """
     steps_B2 = steps(source_from_out_B23)
-    cells = np.maximum(1, np.floor(steps_B2 / (1.25 if quick else 2) + 1e-9)).astype(int)
     out = torch.empty((len(steps_B2), len(sources), height, width), dtype=torch.float32, device=sources[0].device)
-    for group in _groups(cells, together=sources[0].device.type != "cpu"):
+    for group in _groups(steps_B2, variance, quick, together=sources[0].device.type != "cpu"):
         transform = source_from_out_B23[group.frames]
-        window = (height, width, left, top)
-        wanted = 0.0 if quick else variance
-        done = _warp_group(sources, group, transform, steps_B2[group.frames], window, wanted, quick)
+        done = _warp_group(sources, group, transform, (height, width, left, top), quick)
         if len(group.frames) == len(out):
             return done
         out[group.frames] = done
     return out
 
 
-def _groups(cells_B2: NDArray[np.int_], *, together: bool) -> list[_Group]:
+def _groups(steps_B2: NDArray[np.float64], variance: float, quick: bool, *, together: bool) -> list[_Group]:
     """On a CPU each frame alone reads the fewest samples; a GPU wants few, large launches."""
-    if not together:
-        return [_Group([i], (int(x), int(y))) for i, (x, y) in enumerate(cells_B2)]
-    frames: dict[tuple[int, int], list[int]] = {}
-    for i, (x, y) in enumerate(cells_B2):
-        frames.setdefault((int(x), int(y)), []).append(i)
-    return [_Group(members, cell) for cell, members in frames.items()]
+    cells_B2 = np.maximum(1, np.floor(steps_B2 / (1.25 if quick else 2) + 1e-9))
+    # What the cells do not do of the smoothing, counted in cells.
+    left_over = (variance * np.maximum(0.0, steps_B2**2 - 1) - (cells_B2**2 - 1) / 12) / cells_B2**2
+    linear_B = (left_over >= _ROOM).all(1) | quick
+    gaussian = np.maximum(0.0, left_over - _LINEAR * linear_B[:, None]) * (not quick)
+    members: dict[tuple[int, ...], list[int]] = {}
+    for i, (cell, is_linear) in enumerate(zip(cells_B2.astype(int).tolist(), linear_B.tolist(), strict=True)):
+        members.setdefault((*cell, is_linear, 0 if together else i), []).append(i)
+    return [_Group(its, key[:2], bool(key[2]), gaussian[its]) for key, its in members.items()]
 
 
 def _warp_group(
     sources: tuple[torch.Tensor, ...],
     group: _Group,
     source_from_out_G23: NDArray[np.float64],
-    steps_G2: NDArray[np.float64],
     window: tuple[int, int, int, int],
-    variance: float,
     quick: bool,
 ) -> torch.Tensor:
     height, width, left, top = window
@@ -131,9 +139,7 @@ def _warp_group(
     # Cell c covers samples [c k, c k + k), its centre is at c k + (k - 1) / 2.
     to_cells = np.array([[1 / cell[0], 0, (1 - cell[0]) / 2 / cell[0]], [0, 1 / cell[1], (1 - cell[1]) / 2 / cell[1]]])
     transform = chain(to_cells, source_from_out_G23)
-    wanted = variance * np.maximum(0.0, steps_G2**2 - 1)
-    left_over = np.maximum(0.0, wanted - (cell**2 - 1) / 12) / cell**2
-    taps_x, taps_y = _gaussian(left_over[:, 0]), _gaussian(left_over[:, 1])
+    taps_x, taps_y = _gaussian(group.gaussian_G2[:, 0]), _gaussian(group.gaussian_G2[:, 1])
     radius = np.array([taps_x.shape[1] - 1, taps_y.shape[1] - 1])
 
     corners = np.array([[x, y] for x in (left, left + width - 1) for y in (top, top + height - 1)], dtype=np.float64)
@@ -157,7 +163,8 @@ def _warp_group(
     y = torch.arange(top, top + height, dtype=torch.float64, device=device).view(-1, 1)
     column = a[:, 0, 0] * x + (a[:, 0, 1] * y + a[:, 0, 2])
     row = a[:, 1, 0] * x + (a[:, 1, 1] * y + a[:, 1, 2])
-    return _gather(cells, column, row, (int(first[0]), int(first[1])))
+    weights = _linear_weights if group.is_linear else _cubic_weights
+    return _gather(cells, column, row, (int(first[0]), int(first[1])), weights)
 
 
 def _places(
@@ -250,14 +257,21 @@ def _blur(cells_GCHW: torch.Tensor, taps_GR: torch.Tensor, dim: int) -> torch.Te
 
 
 def _gather(
-    cells_GCHW: torch.Tensor, column_Ghw: torch.Tensor, row_Ghw: torch.Tensor, first: tuple[int, int]
+    cells_GCHW: torch.Tensor,
+    column_Ghw: torch.Tensor,
+    row_Ghw: torch.Tensor,
+    first: tuple[int, int],
+    weights: Callable[[torch.Tensor], list[torch.Tensor]],
 ) -> torch.Tensor:
-    """Interpolates at absolute cell coordinates; cells start at `first` (x, y)."""
+    """Interpolates at absolute cell coordinates, by as many neighbours as there are weights; cells start at `first`
+    (x, y)."""
     (frames, channels), stride = cells_GCHW.shape[:2], cells_GCHW.shape[3]
     low_x, low_y = column_Ghw.floor(), row_Ghw.floor()
-    weights_x = _weights((column_Ghw - low_x).float())
-    weights_y = _weights((row_Ghw - low_y).float())
-    index = (low_y.long() - (first[1] + 1)) * stride + (low_x.long() - (first[0] + 1))
+    weights_x = weights((column_Ghw - low_x).float())
+    weights_y = weights((row_Ghw - low_y).float())
+    before = len(weights_x) // 2 - 1  # neighbours before the one that lies just below
+    # Places in a window of cells are small numbers: exact in float64.
+    index = ((low_y - (first[1] + before)) * stride + (low_x - (first[0] + before))).long()
     index = index.view(frames, 1, -1).expand(frames, channels, -1)
     flat = cells_GCHW.reshape(frames, channels, -1)
     shape = (frames, channels, *column_Ghw.shape[1:])
@@ -279,7 +293,11 @@ def _added(terms: list[torch.Tensor]) -> torch.Tensor:
     return terms[0]
 
 
-def _weights(part: torch.Tensor) -> list[torch.Tensor]:
+def _linear_weights(part: torch.Tensor) -> list[torch.Tensor]:
+    return [1 - part, part]
+
+
+def _cubic_weights(part: torch.Tensor) -> list[torch.Tensor]:
     """Keys' cubic (a = -0.5) of the four neighbours."""
     return [
         ((1 - 0.5 * part) * part - 0.5) * part,

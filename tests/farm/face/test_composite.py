@@ -173,7 +173,7 @@ def test_a_shared_window_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) ->
     from farm.face import resample
 
     groups = resample._groups
-    monkeypatch.setattr(resample, "_groups", lambda cells, together: groups(cells, together=True))
+    monkeypatch.setattr(resample, "_groups", lambda *asked, together: groups(*asked, together=True))
     monkeypatch.setattr(composite, "_parts", together)
     shared = composite.paste(planes, generated, transforms, kept, has)
     assert not any(bool(change.any()) for change in changes(alone, shared))
@@ -233,7 +233,7 @@ def test_features_at_the_edge_of_the_square_are_replaced_whole() -> None:
     mask = composite.mask(picture, transform, kept, np.ones(1, bool)).luma_BHW[0].numpy()
     assert mask[:246, 140:161].max(0).min() == 1
     assert mask[245, 140:161].min() == 1
-    assert mask[259:].max() == 0
+    assert mask[259:].max() < 1e-12  # the mask ends on this very row
 
 
 def test_mask_grows_with_the_face() -> None:
