@@ -1,4 +1,4 @@
-"""Rendering, child side: decode -> encode factors -> generate -> composite -> encode, five stages in threads.
+"""Rendering, child side: decode -> encode factors -> generate -> composite -> encode -> watch, six stages in threads.
 
 Every network call uses a batch of one fixed size with each frame at the slot that its absolute index gives it, so that
 the frames of a job are the same bits however it is cut into chunks. Suffixes: B slots of a batch, N frames of it that
@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from av.packet import Packet
 from numpy.typing import NDArray
 
 from farm.domain.factor import Factor
@@ -31,7 +32,7 @@ from farm.face.planes import PlanesBatch, to_device, to_frames
 from farm.media import decode
 from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
-from farm.media.mux import Given, check_segment
+from farm.media.segment import Given, Watch, check_segment
 from farm.media.thumbnail import jpeg
 from farm.nets.ready import Ready, in_pieces
 from farm.nets.slots import out_of_slots, run_in_slots
@@ -74,6 +75,15 @@ class _Batch:
     generated_N3SS: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
+class _Coded:
+    """Output frames that have gone into the encoder, and the packets that have come out of it meanwhile."""
+
+    outputs: Span
+    header: bytes | None
+    packets: Sequence[Packet]
+
+
 def open_reader(path: Path, video: PlannedVideo, is_still: bool, decoder: str | None = None) -> Reader | StillReader:
     if is_still:
         return StillReader(decode.image(path)[0])
@@ -112,19 +122,20 @@ class Chunk:
         self._voice = next((lane for lane in self._lanes[Factor.LIP] if lane.video == factors.VOICE), None)
         picture, _ = self._picture()
         self._given = Given(picture, plan.timeline.time_base)
+        self._watch: Watch | None = None
         self._scorer = Scorer(work, plan, picture, self._voice, nets)
 
     def render(self, check: Check) -> Rendered:
         """Write the segment of the span to the work's dest; see that it is fit to be shown (else OutputCheckFailed)."""
         line = Line(self.stages())
         total, done, started, computed = len(self._work.span), 0, time.monotonic(), time.process_time()
-        for batch in line:
+        for outputs in line:
             check()
-            done += len(batch.outputs)
+            done += len(outputs)
             rate = done / max(time.monotonic() - started, 1e-9)
             self._report(Progress(Phase.RENDERING, done, total, rate))
         checked = time.perf_counter()
-        check_segment(self._work.dest, self._given)
+        check_segment(self._work.dest, self._given, self._watch)
         scores, marks = verdict(self._scorer.scores(), self._work, is_trained=self._bundle.manifest.trained)
         seconds = {**line.seconds, "check": time.perf_counter() - checked}
         seconds |= {f"{stage}_cpu": spent for stage, spent in line.cpu_seconds.items()}
@@ -139,6 +150,7 @@ class Chunk:
             ("generate", self.generate),
             ("composite", self.composite),
             ("encode", self.encode),
+            ("watch", self.watch),
         ]
 
     def decode(self, _: Iterator[object]) -> Iterator[_Read]:
@@ -266,9 +278,10 @@ class Chunk:
         (found,) = run_in_slots(look_at, range(outputs.start, outputs.stop), image_N3SS, self._batch)
         return found.cpu().numpy()
 
-    def encode(self, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    def encode(self, batches: Iterator[_Batch]) -> Iterator[_Coded]:
         work = self._work
         picture, tags = self._picture()
+        made: list[Packet] = []
         encoder = SegmentEncoder(
             work.dest,
             picture,
@@ -278,6 +291,7 @@ class Chunk:
             tags,
             self._plan.encoder,
             self._plan.encoder_threads,
+            made.append,
         )
         hashes: list[str] = []
         previewed = time.monotonic()
@@ -292,15 +306,29 @@ class Chunk:
                 if work.preview is not None and (is_first or time.monotonic() - previewed >= work.preview_s):
                     is_first, previewed = False, time.monotonic()
                     self._preview(work.preview, batch.frames[-1], picture)
-                yield replace(batch, frames=[])
+                yield _Coded(batch.outputs, encoder.header, made.copy())
+                made.clear()
             if (written := encoder.close()) != len(work.span):
                 raise RuntimeError(f"the segment holds {written} frames, not {len(work.span)}")
+            yield _Coded(Span(work.span.stop, work.span.stop), encoder.header, made)
         except BaseException:
             with suppress(Exception):
                 encoder.abort()
             raise
         if work.frame_hashes is not None:
             work.frame_hashes.write_text("".join(hashes))
+
+    def watch(self, coded: Iterator[_Coded]) -> Iterator[Span]:
+        """Decode what was encoded, while more is."""
+        for part in coded:
+            if part.packets and self._watch is None:
+                self._watch = Watch(self._work.spec.output.video_codec, part.header)
+            for packet in part.packets:
+                assert self._watch is not None
+                self._watch.add(packet)
+            yield part.outputs
+        if self._watch is not None:
+            self._watch.add(None)
 
     def _picture(self) -> tuple[PictureFormat, VideoTags]:
         if not self._pastes:

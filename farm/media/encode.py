@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -88,7 +90,7 @@ class SegmentEncoder:
 
     time_base: seconds a tick of the frames' pts; frame_rate: for rate control and players' display only. The segment's
     own clock starts at its first frame. encoder: one of `farm.media.hardware`, the processor's where None; threads: of
-    one on the processor, whose bytes depend on it.
+    one on the processor, whose bytes depend on it. on_packet: is given what the encoder makes, in its order.
     Output is 4:2:0 in the picture's depth (players show little else): 4:2:2 and 4:4:4 chroma is averaged down, luma is
     untouched. Odd sizes are padded by one row or column of repeated samples, as 4:2:0 streams cannot crop by one: the
     file is then one pixel wider or taller than the source. Range, colours and sample aspect are the source's.
@@ -104,8 +106,10 @@ class SegmentEncoder:
         tags: VideoTags = UNTAGGED,
         encoder: str | None = None,
         threads: int = THREADS,
+        on_packet: Callable[[Packet], None] | None = None,
     ) -> None:
         self._path = path
+        self._on_packet = on_packet
         self._picture = picture
         self._clock = Clock(time_base)
         self._encoder = encoder or hardware.SOFTWARE[output.video_codec]
@@ -157,6 +161,13 @@ class SegmentEncoder:
             packet.dts = self._shown[earlier] if earlier >= 0 else earlier
             self._packets += 1
             self._container.mux(packet)
+            if self._on_packet is not None:
+                self._on_packet(packet)
+
+    @property
+    def header(self) -> bytes | None:
+        """What a decoder needs beside the packets; known with the first of them."""
+        return self._stream.codec_context.extradata
 
     def _add_stream(self, frame_rate: Fraction, steady: bool, output: OutputSetting, tags: VideoTags) -> VideoStream:
         key_every = max(1, round(frame_rate * KEY_EVERY_S))

@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.packet import Packet
-from numpy.typing import NDArray
 
 from farm.domain.job import OutputSetting
 from farm.media import audio
-from farm.media.encode import Clock, even
-from farm.media.frame import Frame, PictureFormat
-from farm.media.glance import Glance, differs, glance, stands_still
+from farm.media.encode import Clock
 
 MAX_MOVIE_TIMESCALE: Final = 10_000_000
 
@@ -73,62 +69,7 @@ def assemble(
     return check_file(dest, shown, end, clock, output, progress)
 
 
-class Given:
-    """What is handed to the encoder of a segment, in few numbers: times of the frames, and a glance at each."""
-
-    def __init__(self, picture: PictureFormat, time_base: Fraction) -> None:
-        self.size = (even(picture.width), even(picture.height))
-        self.ticks: list[int] = []
-        self.glances: list[Glance] = []
-        self._clock, self._bit_depth = Clock(time_base), picture.bit_depth
-
-    def add(self, frame: Frame) -> None:
-        self.ticks.append(self._clock.ticks(frame.pts))
-        self.glances.append(glance(frame.y, self._bit_depth))
-
-
-def check_segment(path: Path, given: Given) -> None:
-    """Decode a whole segment: it holds the pictures that were handed in, at their times. Raises OutputCheckFailed."""
-    found: list[Glance] = []
-    at: list[int] = []
-    frames = len(given.ticks)
-    with _opened(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        size = (stream.codec_context.width, stream.codec_context.height)
-        if size != given.size:
-            wanted = f"{given.size[0]} x {given.size[1]}"
-            raise OutputCheckFailed(f"{path.name} is {size[0]} x {size[1]} pixels instead of {wanted}")
-        try:
-            for packet in container.demux(stream):
-                pictures: Any = packet.decode()
-                for picture in pictures:
-                    if not picture.is_corrupt:
-                        at.append(picture.pts)
-                        found.append(glance(*_luma(picture)))
-        except FFmpegError as error:
-            raise OutputCheckFailed(
-                f"{path.name} does not decode behind frame {len(found)}: {error.strerror}"
-            ) from error
-    if len(found) != frames:
-        raise OutputCheckFailed(f"{path.name} holds {len(found)} frames instead of {frames}")
-    if [pts - at[0] for pts in at] != [pts - given.ticks[0] for pts in given.ticks]:
-        raise OutputCheckFailed(f"{path.name}: its frames are not at the planned times")
-    for k, (wanted, seen) in enumerate(zip(given.glances, found, strict=True)):
-        if differs(wanted, seen):
-            raise OutputCheckFailed(f"{path.name}: frame {k} is not the picture that was encoded")
-    if stands_still(given.glances, found):
-        raise OutputCheckFailed(f"{path.name}: its picture stands still where it should move")
-
-
-def _luma(picture: Any) -> tuple[NDArray[Any], int]:
-    depth = picture.format.components[0].bits
-    plane = picture.planes[0]
-    rows = np.frombuffer(plane, np.uint16 if depth > 8 else np.uint8).reshape(plane.height, -1)
-    return rows[:, : plane.width], depth
-
-
-def _opened(path: Path) -> InputContainer:
+def opened(path: Path) -> InputContainer:
     """One of our own mp4 files. One that does not open is a failed check, but a missing one is a bug."""
     try:
         return av.open(str(path), format="mov")
@@ -150,7 +91,7 @@ def _order(segments: Sequence[Path], shown: Sequence[int]) -> _Order:
     delay, done = 0, 0
     extradata: bytes | None = None
     for path in segments:
-        with _opened(path) as container:
+        with opened(path) as container:
             stream = container.streams.video[0]
             packets = _video_packets(container)
             ranks = _ranks(packets)
@@ -227,7 +168,7 @@ def _planned(segments: Sequence[Path], order: _Order, shown: Sequence[int], end:
     ends = [*shown[1:], end]
     number = base = 0
     for path, count in zip(segments, order.counts, strict=True):
-        with _opened(path) as container:
+        with opened(path) as container:
             packets: list[Any] = list(_video_packets(container))
             for packet, rank in zip(packets, _ranks(packets), strict=True):
                 earlier = number - order.delay
@@ -249,7 +190,7 @@ def check_file(
     progress: Callable[[int, int], None] | None = None,
 ) -> OutputFacts:
     """Decode the whole finished file and compare it with the plan. Raises OutputCheckFailed."""
-    with _opened(path) as container:
+    with opened(path) as container:
         if len(container.streams.video) != 1 or len(container.streams.audio) != 1:
             raise OutputCheckFailed("the file does not hold one video and one audio track")
         video, sound = container.streams.video[0], container.streams.audio[0]

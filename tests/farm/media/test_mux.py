@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,16 +11,21 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.container import InputContainer
+from av.packet import Packet
 
 from farm.domain import timeline
 from farm.domain.job import OutputSetting, SyncMode
 from farm.domain.limits import MediaLimits
 from farm.domain.span import Span, cut
 from farm.media import audio, decode, encode, mux, probe, thumbnail
+from farm.media import segment as check
 from farm.media.encode import SegmentEncoder, VideoTags
 from farm.media.frame import Frame, PictureFormat
+from farm.media.glance import Glance
 from farm.media.index import FrameIndex
-from farm.media.mux import Given, OutputCheckFailed
+from farm.media.mux import OutputCheckFailed
+from farm.media.segment import Given, Watch, check_segment
 from tests import media_files
 from tests.farm.media.test_audio import clicks
 
@@ -42,7 +48,7 @@ def segments(
                 encoder.add(frame)
                 given.add(frame)
             assert encoder.close() == len(span)
-            mux.check_segment(paths[-1], given)
+            check_segment(paths[-1], given)
     return paths
 
 
@@ -218,23 +224,65 @@ def test_a_damaged_segment_is_noticed(tmp_path: Path) -> None:
     with decode.open_video(path, its) as video:
         frames = list(video.frames(Span(0, 20)))
         picture = video.picture
-    mux.check_segment(segment, given_of(frames, picture, its))
+    check_segment(segment, given_of(frames, picture, its))
     with pytest.raises(OutputCheckFailed, match="20 frames instead of 21"):
-        mux.check_segment(segment, given_of([*frames, replace(frames[-1], pts=frames[-1].pts + 1)], picture, its))
+        check_segment(segment, given_of([*frames, replace(frames[-1], pts=frames[-1].pts + 1)], picture, its))
     late = [replace(frame, pts=frame.pts + (frame.index > 11)) for frame in frames]
     black = [replace(frame, y=frame.y // (9 if frame.index == 13 else 1)) for frame in frames]
     with pytest.raises(OutputCheckFailed, match="planned times"):
-        mux.check_segment(segment, given_of(late, picture, its))
+        check_segment(segment, given_of(late, picture, its))
     with pytest.raises(OutputCheckFailed, match="pixels instead of"):
-        mux.check_segment(segment, given_of(frames, replace(picture, width=picture.width + 2), its))
+        check_segment(segment, given_of(frames, replace(picture, width=picture.width + 2), its))
     with pytest.raises(OutputCheckFailed, match="frame 13 is not the picture"):
-        mux.check_segment(segment, given_of(black, picture, its))
+        check_segment(segment, given_of(black, picture, its))
     data = bytearray(segment.read_bytes())
     middle = data.index(b"mdat") + 4 + (data.index(b"moov") - data.index(b"mdat")) // 2
     data[middle : middle + 500] = np.random.default_rng(0).bytes(500)
     segment.write_bytes(bytes(data))
     with pytest.raises(OutputCheckFailed):
-        mux.check_segment(segment, given_of(frames, picture, its))
+        check_segment(segment, given_of(frames, picture, its))
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_packets_watched_while_they_are_made_need_no_second_decoding(
+    codec: str, pixels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = media_files.video(tmp_path / "a.mp4", frames=40, pixel_format=pixels)
+    its = decode.scan(path).index_only()
+    with decode.open_video(path, its) as video:
+        frames, picture = list(video.frames(Span(0, 40))), video.picture
+    packets: list[Packet] = []
+    output = OutputSetting(video_codec=codec)
+    made = tmp_path / "made.mp4"
+    encoder = SegmentEncoder(made, picture, its.time_base, its.frame_rate, output, on_packet=packets.append)
+    for frame in frames:
+        encoder.add(frame)
+    encoder.close()
+    watch = Watch(codec, encoder.header)
+    for packet in (*packets, None):
+        watch.add(packet)
+    given = given_of(frames, picture, its)
+    black = given_of([replace(frame, y=frame.y // (9 if frame.index == 13 else 1)) for frame in frames], picture, its)
+    decoded: list[Path] = []
+    again = check._decoded
+
+    def counted(container: InputContainer, path: Path) -> list[tuple[int, Glance]]:
+        decoded.append(path)
+        return again(container, path)
+
+    monkeypatch.setattr(check, "_decoded", counted)
+    check_segment(made, given, watch)
+    with pytest.raises(OutputCheckFailed, match="frame 13 is not the picture"):
+        check_segment(made, black, watch)
+    assert not decoded
+    data = bytearray(made.read_bytes())
+    middle = data.index(b"mdat") + 4 + (data.index(b"moov") - data.index(b"mdat")) // 2
+    data[middle] ^= 1
+    made.write_bytes(bytes(data))
+    with suppress(OutputCheckFailed):
+        check_segment(made, given, watch)
+    assert decoded == [made]
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
@@ -259,13 +307,13 @@ def test_a_picture_that_stands_still_or_is_black_is_noticed(codec: str, tmp_path
     given = Given(picture, base)
     for frame in frames:
         given.add(frame)
-    mux.check_segment(made("good.mp4", frames), given)
+    check_segment(made("good.mp4", frames), given)
     frozen = made("frozen.mp4", [replace(frames[6], index=k, pts=k) for k in range(12)])
     with pytest.raises(OutputCheckFailed, match="stands still"):
-        mux.check_segment(frozen, given)
+        check_segment(frozen, given)
     black = made("black.mp4", [replace(frame, y=np.full_like(frame.y, 16)) for frame in frames])
     with pytest.raises(OutputCheckFailed, match="frame 0 is not the picture"):
-        mux.check_segment(black, given)
+        check_segment(black, given)
 
 
 def given_of(frames: list[Frame], picture: PictureFormat, its: FrameIndex) -> Given:
@@ -384,7 +432,7 @@ def test_segments_of_a_frame_or_two(tmp_path: Path, codec: str) -> None:
             encoder.add(frame)
             given.add(frame)
         assert encoder.close() == frames
-        mux.check_segment(tmp_path / "a.mp4", given)
+        check_segment(tmp_path / "a.mp4", given)
         assert decode.scan(tmp_path / "a.mp4").index_only().pts.tolist() == [40 * k for k in range(frames)]
 
 
