@@ -119,12 +119,12 @@ def _groups(steps_B2: NDArray[np.float64], variance: float, quick: bool, *, toge
     cells_B2 = np.maximum(1, np.floor(steps_B2 / (1.25 if quick else 2) + 1e-9))
     # What the cells do not do of the smoothing, counted in cells.
     left_over = (variance * np.maximum(0.0, steps_B2**2 - 1) - (cells_B2**2 - 1) / 12) / cells_B2**2
-    linear_B = (left_over >= _ROOM).all(1) | quick
+    linear_B: NDArray[np.bool_] = np.logical_or((left_over >= _ROOM).all(1), quick)
     gaussian = np.maximum(0.0, left_over - _LINEAR * linear_B[:, None]) * (not quick)
-    members: dict[tuple[int, ...], list[int]] = {}
-    for i, (cell, is_linear) in enumerate(zip(cells_B2.astype(int).tolist(), linear_B.tolist(), strict=True)):
-        members.setdefault((*cell, is_linear, 0 if together else i), []).append(i)
-    return [_Group(its, key[:2], bool(key[2]), gaussian[its]) for key, its in members.items()]
+    members: dict[tuple[int, int, bool, int], list[int]] = {}
+    for i, (columns, rows) in enumerate(cells_B2.astype(int).tolist()):
+        members.setdefault((columns, rows, bool(linear_B[i]), 0 if together else i), []).append(i)
+    return [_Group(its, (key[0], key[1]), key[2], gaussian[its]) for key, its in members.items()]
 
 
 def _warp_group(

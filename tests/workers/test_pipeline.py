@@ -159,7 +159,7 @@ def test_progress_previews_stage_seconds_and_abort(studio: Studio, tiny: BundleF
     assert progress[-1].frames_done == progress[-1].frames_total == 30
     (first, *_) = (report for report in reports if isinstance(report, Preview))
     assert first.path.read_bytes().startswith(b"\xff\xd8")
-    stages = {"decode", "encode_factors", "generate", "composite", "encode"}
+    stages = {"decode", "encode_factors", "generate", "composite", "encode", "watch"}
     assert set(result.seconds) == {*stages, *(f"{stage}_cpu" for stage in stages), "check", "cpu", "line"}
     assert sum(result.seconds[f"{stage}_cpu"] for stage in stages) <= result.seconds["cpu"]
     assert result.scores["face_found"] == (30 - (planned.LOST.stop - planned.LOST.start)) / 30
