@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.cli import options, watch
+from farm.cli import options, retrain, watch
 from farm.cli.batches import download_all
 from farm.cli.dubbing import tell_untrained
 from farm.cli.exits import Exit, Failed
@@ -64,6 +64,9 @@ def demo(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Render workers.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Give up after this.")] = 900,
+    again: Annotated[
+        bool, typer.Option("--retrain", help="Instead: a schedule fires, a run trains, its model is taken up.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Start the farm, submit a batch of four over HTTP, watch it, download the videos. About a minute."""
@@ -72,6 +75,13 @@ def demo(
 
     output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    if again:
+        farm = EmbeddedFarm(data or output / "farm", workers=workers, say=terminal.note)
+        with farm as up, Client(up.url, up.key) as client:
+            retrained = retrain.train(client, timeout)
+        (output / "retrain.json").write_text(jsonlib.dumps(plain(retrained), indent=2) + "\n")
+        terminal.answer(retrained)
+        return
     own = EmbeddedFarm(data or output / "farm", workers=workers, say=terminal.note)
     with own as started, Client(started.url, started.key) as client:
         ready_s = time.monotonic() - began
