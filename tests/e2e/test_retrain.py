@@ -32,12 +32,12 @@ BODY: Mapping[str, Any] = {
 
 
 def a_week_passes(data: Path, schedule: str) -> None:
-    """The clock moved: the schedule has been seen to up to eight days ago."""
+    """The clock moved: the schedule has been seen to up to a week ago."""
     found = address.read(data)
     assert found is not None
     database = connect(found.database_url, pool_size=1)
     with database.transaction() as session:
-        moved = "UPDATE training_schedules SET seen_to = now() - interval '8 days', next_at = now() WHERE name = :name"
+        moved = "UPDATE training_schedules SET seen_to = now() - interval '7 days', next_at = now() WHERE name = :name"
         session.execute(sa.text(moved), {"name": schedule})
     database.close()
 
