@@ -42,7 +42,7 @@ from workers.inputs import Inputs
 from workers.janitor import Janitor
 from workers.launcher import Launcher, can_train_here, environment_of, farm_id
 from workers.launcher import Terms as TrainTerms
-from workers.places import LocalPlace, Place, RayPlace
+from workers.places import LocalPlace, Place, RayPlace, ray_token
 from workers.plan import PLAN_DEADLINE
 from workers.relay import Relay
 from workers.studio_setup import Setup, studio
@@ -222,7 +222,7 @@ def training_launcher(farm: FarmSettings, database: Database, store: BlobStore, 
         if not settings.ray_address.startswith(("http://", "https://")):
             detail = f"RAY_ADDRESS is the dashboard's http://host:8265, not {settings.ray_address!r}"
             raise Rejected("ray_address_invalid", detail)
-        place = RayPlace(settings.ray_address, us, environment_of(os.environ))
+        place = RayPlace(settings.ray_address, us, environment_of(os.environ), ray_token(os.environ))
     elif settings.at_once > 0 and can_train_here():
         place = LocalPlace(us, settings.log_dir, threads=settings.threads, niceness=settings.niceness)
     return Launcher(database, store, place, terms, farm.storage_endpoint_url)

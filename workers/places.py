@@ -245,10 +245,13 @@ class RayPlace:
 
     halts = False
 
-    def __init__(self, address: str, farm_id: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, address: str, farm_id: str, environment: Mapping[str, str], token: str | None = None) -> None:
+        """environment: of the jobs. token: of the cluster, which asks for one unless RAY_AUTH_MODE=disabled."""
         self.host: str | None = None
         self._farm_id, self._environment = farm_id, dict(environment)
-        self._http = httpx.Client(base_url=address.rstrip("/"), timeout=httpx.Timeout(15.0, connect=5.0))
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx.Timeout(15.0, connect=5.0)
+        self._http = httpx.Client(base_url=address.rstrip("/"), timeout=timeout, headers=headers)
 
     def start(self, order: Order) -> None:
         attempt = order.attempt
@@ -307,6 +310,17 @@ class RayPlace:
 
     def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, **arguments)
+            answer = self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise Transient("ray_unavailable", f"the Ray cluster does not answer: {error}") from error
+        if answer.status_code in (401, 403):
+            raise Transient("ray_token_refused", "the Ray cluster wants a token: set RAY_AUTH_TOKEN to its own")
+        return answer
+
+
+def ray_token(environment: Mapping[str, str]) -> str | None:
+    """The cluster's token, from where Ray itself looks for it."""
+    if token := environment.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    file = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return file.read_text().strip() if file.is_file() else None

@@ -57,6 +57,7 @@ def trainer_logs(dubfarm: Command) -> str:
     return "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2000)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_schedule_fires_and_its_run_survives_a_killed_worker(services: Mapping[str, str], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from farm.domain.reconcile import Life
 from farm.domain.run import Attempt
 from farm.embedded.process import free_port
 from farm.errors import Transient
-from workers.places import Going, Order, RayPlace
+from workers.places import Going, Order, RayPlace, ray_token
 
 PATIENCE_S = 300.0
 ATTEMPT = Attempt("run_" + "1" * 32, 1, "a-token", None, datetime.now(UTC))
@@ -79,7 +79,8 @@ def until(met: Callable[[], object], what: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_job_is_started_once_and_found_again(head: Head, tmp_path: Path) -> None:
-    place = RayPlace(f"http://127.0.0.1:{head.dashboard}", "a farm", {"PYTHONPATH": os.getcwd()})
+    token = ray_token(os.environ)
+    place = RayPlace(f"http://127.0.0.1:{head.dashboard}", "a farm", {"PYTHONPATH": os.getcwd()}, token)
     assert place.look(ATTEMPT).life is Life.UNKNOWN, "nobody answers yet"
     until(lambda: place.look(ATTEMPT).life is Life.GONE, "answering")
     corpus = ["--data", str(tmp_path / "corpus"), "--set", "stages.readout.steps=100000"]
@@ -88,7 +89,7 @@ def test_a_job_is_started_once_and_found_again(head: Head, tmp_path: Path) -> No
     place.start(order)  # refused by Ray, and no mistake of ours
     (going,) = place.running()
     assert going == Going(ATTEMPT.run_id, "a-token", ATTEMPT.submission_id)
-    other = RayPlace(f"http://127.0.0.1:{head.dashboard}", "another farm", {})
+    other = RayPlace(f"http://127.0.0.1:{head.dashboard}", "another farm", {}, token)
     assert other.running() == ()
     until((tmp_path / "out" / "status.json").exists, "training")
     assert place.look(ATTEMPT).life is Life.ALIVE
