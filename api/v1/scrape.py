@@ -107,6 +107,11 @@ def _totals(session: Session, page: Page) -> None:
         "Attempts at chunks that ended.",
         [({"work": w, "outcome": o, "reason": r}, n) for (w, o, r), n in totals.attempts.items()],
     )
+    page.counter(
+        "media_readers_lost_total",
+        "Attempts whose process that reads media ended before its answer.",
+        [({"code": code}, count) for code, count in totals.readers.items()],
+    )
     lost = sum(count for (_, _, reason), count in totals.attempts.items() if reason == Reason.WORKER_LOST)
     page.counter("leases_lost_total", "Leases that ran out.", [({}, lost)])
     page.histogram(

@@ -45,6 +45,15 @@ SELECT c.work, stage.key AS stage, sum(stage.value::float) AS seconds
 FROM attempts a JOIN chunks c ON c.id = a.chunk_id, LATERAL jsonb_each_text(a.seconds) AS stage
 WHERE {_SINCE} GROUP BY 1, 2
 """)
+_READERS: Final = text(f"""
+SELECT a.code, count(*) AS ended FROM attempts a
+WHERE {_SINCE} AND a.outcome = 'failed' AND a.code = ANY (:codes) GROUP BY 1
+""")
+READER_CODES: Final = (
+    "media_reader_crashed", "media_reader_killed", "media_reader_stalled", "media_memory_exceeded",
+    "media_cpu_exceeded",
+)  # fmt: skip
+"""Of farm.media.sandbox: the process that reads media ended, or was ended, before its answer."""
 _JOBS: Final = text(f"""
 SELECT a.status, {_BUCKET.format("a.finished_at - a.created_at")} AS bucket, count(*) AS ended,
     sum(extract(epoch FROM a.finished_at - a.created_at)) AS seconds
@@ -90,7 +99,9 @@ def _ended(session: Session, times: Mapping[str, Any]) -> Totals:
     for row in session.execute(_JOBS, times):
         jobs[row.status] = jobs.get(row.status, 0) + row.ended
         job_seconds = job_seconds.plus(_bucket(row))
-    return Totals(attempts, took, waits, stages, frames, jobs, job_seconds)
+    found = session.execute(_READERS, {**times, "codes": list(READER_CODES)})
+    readers = {row.code: int(row.ended) for row in found}
+    return Totals(attempts, took, waits, stages, frames, jobs, job_seconds, readers)
 
 
 def _bucket(row: Any) -> Histogram:

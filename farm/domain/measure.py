@@ -27,7 +27,8 @@ class Histogram:
 @dataclass(frozen=True)
 class Totals:
     """What attempts and jobs that have ended add up to. Keys are labels: attempts (work, outcome, reason), seconds of
-    attempts and of stages (work), (work, stage)."""
+    attempts and of stages (work), (work, stage); readers (code): how processes that read media ended before their
+    answer."""
 
     attempts: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     attempt_seconds: Mapping[str, Histogram] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Totals:
     frames: int = 0
     jobs: Mapping[str, int] = field(default_factory=dict)
     job_seconds: Histogram = field(default_factory=Histogram)
+    readers: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, other: Totals) -> Totals:
         return Totals(
@@ -49,6 +51,7 @@ class Totals:
             self.frames + other.frames,
             {k: self.jobs.get(k, 0) + other.jobs.get(k, 0) for k in {**self.jobs, **other.jobs}},
             self.job_seconds.plus(other.job_seconds),
+            {k: self.readers.get(k, 0) + other.readers.get(k, 0) for k in {**self.readers, **other.readers}},
         )
 
 
@@ -71,6 +74,7 @@ def to_document(totals: Totals) -> dict[str, object]:
         "frames": totals.frames,
         "jobs": dict(totals.jobs),
         "job_seconds": histogram(totals.job_seconds),
+        "readers": dict(totals.readers),
     }
 
 
@@ -91,12 +95,13 @@ def from_document(document: Mapping[str, object]) -> Totals:
         return {work: histogram(each) for work, each in value.items()}
 
     attempts, stages, frames, jobs = read["attempts"], read["stage_seconds"], read["frames"], read["jobs"]
-    job_seconds = read["job_seconds"]
+    job_seconds, readers = read["job_seconds"], read.get("readers", {})  # a farm before may have written it
     assert isinstance(attempts, list)
     assert isinstance(stages, list)
     assert isinstance(frames, int)
     assert isinstance(jobs, dict)
     assert isinstance(job_seconds, dict)
+    assert isinstance(readers, dict)
     return Totals(
         {(work, outcome, reason): count for work, outcome, reason, count in attempts},
         histograms(read["attempt_seconds"]),
@@ -105,6 +110,7 @@ def from_document(document: Mapping[str, object]) -> Totals:
         frames,
         jobs,
         histogram(job_seconds),
+        readers,
     )
 
 

@@ -25,21 +25,23 @@ from farm.flow import workers
 from farm.flow.workers import WorkerFacts
 
 PHASES = "examples,coverage,fuzzing"
-STREAMS = {"batch_events", "job_events"}
+STREAMS = {"batch_events", "job_events", "run_events"}
 BEYOND_SCHEMA = {
     "cursors are opaque": (
         "list_batches", "list_jobs", "list_assets", "list_chunks", "list_tenants", "list_audit", "list_keys",
-        "list_workers", "list_versions", "list_aliases", "list_endpoints", "list_deliveries",
+        "list_workers", "list_versions", "list_aliases", "list_endpoints", "list_deliveries", "list_runs",
+        "list_schedules",
     ),
     "names, times and uris that this farm does not take, fields that exclude each other": (
         "submit_batch", "complete_asset", "register_version", "set_alias", "rollback_alias", "create_key",
-        "create_tenant_key", "create_endpoint", "change_endpoint", "replay_since",
+        "create_tenant_key", "create_endpoint", "change_endpoint", "replay_since", "create_run", "put_schedule",
     ),
     "whole numbers with a point (95.0), which JSON Schema counts as integers": (
         "set_job_priority", "set_batch_priority", "set_tenant",
     ),
     "an Idempotency-Key that was used for another request": (
         "create_asset", "create_tenant", "rotate_secret", "ping_endpoint", "replay_delivery",
+        "run_schedule",
     ),
 }  # fmt: skip
 """Why an operation may answer 422 to what its schema allows; any other may not."""
@@ -88,7 +90,9 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "schemathesis.toml"
         config.write_text(CONFIG)
-        (Path(folder) / "openapi.json").write_text(json.dumps(without_streams(httpx.get(f"{url}/openapi.json").json())))
+        (Path(folder) / "openapi.json").write_text(
+            json.dumps(without_streams(httpx.get(f"{url}/openapi.json", timeout=60).json()))
+        )
         return _run(config, url, key, examples, seed, max_time_s, phases)
 
 

@@ -277,7 +277,7 @@ def s3_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def field(folder: Path, *, workers: int = 2, chunk_frames: int = 16, frames: int = 40) -> Iterator[Field]:
+def field(folder: Path, *, workers: int = 2, chunk_frames: int = 8, frames: int = 24) -> Iterator[Field]:
     """The farm, with its undisturbed run already made and remembered as the reference."""
     with ExitStack() as stack:
         upstream = stack.enter_context(s3_server(folder))

@@ -7,7 +7,7 @@ import threading
 import sqlalchemy as sa
 
 from farm.db import metrics
-from farm.domain.chunk import Reason
+from farm.domain.chunk import Reason, Work
 from farm.domain.measure import Page, Totals
 from farm.domain.span import cut
 from farm.flow import plan
@@ -80,6 +80,17 @@ def test_a_settle_that_commits_late_is_not_missed(fleet: Fleet) -> None:
     with fleet.database.transaction() as session:
         collect(session)
         assert metrics.totals(session)[0].attempts == {("plan", "succeeded", ""): 1}
+
+
+def test_lost_readers_are_counted_by_code_over_totals_of_the_release_before(fleet: Fleet) -> None:
+    totals(fleet)
+    older = "jsonb_set(data - 'readers', '{until}', to_jsonb(now() - interval '1 min'))"
+    fleet.run(f"update metrics set data = {older} where name = 'totals'")
+    for code, reason in (("media_reader_crashed", Reason.BAD_INPUT), ("no_face", Reason.BAD_INPUT)):
+        fleet.submit(1)
+        fleet.fail(fleet.lease(Work.PLAN), reason, code)
+    assert totals(fleet).readers == {"media_reader_crashed": 1}
+    assert totals(fleet).readers == {"media_reader_crashed": 1}
 
 
 def test_two_collectors_do_not_wait_for_each_other(fleet: Fleet) -> None:
