@@ -25,7 +25,6 @@ def drawn_ahead(draw: Callable[[int], Any], steps: range, device: torch.device) 
     ready: queue.Queue[tuple[Any, Exception | None, Any]] = queue.Queue(AHEAD)
     end = threading.Event()
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-    flush = _flushes_denormals()
 
     def offer(item: tuple[Any, Exception | None, Any]) -> None:
         while not end.is_set():
@@ -36,7 +35,6 @@ def drawn_ahead(draw: Callable[[int], Any], steps: range, device: torch.device) 
                 continue
 
     def work() -> None:
-        torch.set_flush_denormal(flush)  # kept by thread: without it, other last bits
         with torch.cuda.stream(stream) if stream else nullcontext():
             for step in steps:
                 if end.is_set():
@@ -66,10 +64,6 @@ def drawn_ahead(draw: Callable[[int], Any], steps: range, device: torch.device) 
     finally:
         end.set()
         thread.join()
-
-
-def _flushes_denormals() -> bool:
-    return float(torch.tensor(1e-40) * 1.0) == 0.0
 
 
 def _used_here(batch: Any, stream: torch.cuda.Stream) -> None:

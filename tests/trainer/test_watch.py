@@ -76,6 +76,7 @@ def test_who_stops_early_does_not_wait_for_draws() -> None:
 
 @pytest.mark.parametrize("flush", [True, False])
 def test_denormals_are_treated_alike_in_both_threads(flush: bool) -> None:
+    """A thread takes over its maker's rounding and flushing; else draws ahead would differ in their last bits."""
     before = float(torch.tensor(1e-40) * 1.0) == 0.0
     torch.set_flush_denormal(flush)
     try:
