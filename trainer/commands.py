@@ -75,7 +75,7 @@ def prepare_(
     if on is not None:
         from trainer.ray_prepare import on_ray  # Ray takes seconds to load, and is not needed here
 
-        maker = on_ray(None if on == "local" else on)
+        maker = on_ray(on)
     try:
         if setting.priors:
             open_priors(setting.priors, priors)

@@ -113,10 +113,15 @@ class Clips:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether pictures are read where they lie, and so had better be expected."""
+        return not isinstance(self.pictures, torch.Tensor)
+
     def expect(self, clip_B: torch.Tensor) -> None:
         """These clips are wanted next: those that are streamed are fetched meanwhile."""
-        if (soon := getattr(self.pictures, "soon", None)) is not None:
-            soon(clip_B)
+        if self.is_streamed:
+            self.pictures.soon(clip_B)  # pyright: ignore[reportAttributeAccessIssue]
 
     def picture(self, clip_B: torch.Tensor, frame_B: torch.Tensor) -> torch.Tensor:
         """x_B3SS in [-1, 1], float32."""

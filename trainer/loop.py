@@ -25,12 +25,14 @@ from trainer.precision import Precision, full, precision_of
 from trainer.prefetch import drawn_ahead
 from trainer.priors import Prior
 from trainer.recipes import Group, Phase, Recipe, Stage
-from trainer.sampler import step_seed
+from trainer.sampler import choose, step_seed, uniforms
 from trainer.stages import SCENES, TERMS, Scene, Setting
 from trainer.watch import Level, Watch, bad_gradient
 from trainer.world import ALONE, World, share_layers
 
 CPU: Final = torch.device("cpu")
+EXPECTED: Final = 6
+"""Steps ahead of the draw for which a streamed corpus is told which clips come."""
 
 Marks = Callable[[str], None]
 """Told when a part of a step is over: data, forward, backward, reduce, optimiser, after."""
@@ -204,9 +206,12 @@ class Run:
         save: Callable[[int], None],
     ) -> None:
         start, stop = self.world.rows(stage.batch)
-        seed, speed = self.recipe.seed, 0.0
+        seed, speed, clips = self.recipe.seed, 0.0, self.setting.corpus.train
 
         def draw(step: int) -> Any:
+            if clips.is_streamed:  # every scene's first die picks the clip
+                later = uniforms(seed, (step + EXPECTED) * stage.batch + start, stop - start, 1)
+                clips.expect(choose(later[:, 0], len(clips)))
             return scene.draw(seed, step * stage.batch + start, stop - start)
 
         with drawn_ahead(draw, range(done, stage.steps), self.precision.device) as batches:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +13,11 @@ import ray.data
 
 from trainer.prepare.run import Maker
 from trainer.prepare.shards import Job, make_shard
+from trainer.ray_run import connect
 
 
-def on_ray(address: str | None = None) -> Maker:
-    """Makes shards on the cluster at `address` ("auto", ray://...), or on a Ray of this machine for None.
+def on_ray(address: str) -> Maker:
+    """Makes shards on the cluster at `address` ("auto", ray://...), or on a Ray of this machine for "local".
 
     A killed task or node is tried again by Ray; a shard that was stored is not made again.
     """
@@ -23,7 +25,7 @@ def on_ray(address: str | None = None) -> Maker:
     def make(jobs: list[Job]) -> Iterator[dict[str, Any]]:
         started = not ray.is_initialized()
         if started:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False)
+            connect(address, os.cpu_count() or 1)
         try:
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False

@@ -66,7 +66,7 @@ def train(task: Job, out: Out, workers: Workers, address: str, door: Door, show:
     Raises loop.Deadline where the run was told to stop, TrainingFailed where it cannot go on.
     """
     task = absolute(task)
-    _connect(address, workers, task.threads)
+    connect(address, workers.most * task.threads + 1)
     try:
         for wave in waves(task.recipe.stages, workers):
             _Wave(task, out, workers, address, door, show).run(wave)
@@ -161,7 +161,7 @@ class _Wave:
                 log.warning("ray.failed", stage=stage.name, error=str(error)[:500], tries_left=left)
                 if self._address == LOCAL and beside == 1 and not _alive():
                     ray.shutdown()
-                    _connect(LOCAL, self._workers, self._task.threads)
+                    connect(LOCAL, self._workers.most * self._task.threads + 1)
 
     def _place(self, stage: Stage) -> tuple[Place | None, int]:
         """How far the checkpoints have come."""
@@ -283,7 +283,8 @@ def _key(stage: Stage) -> str:
     return f"ray/{stage.name}.json"
 
 
-def _connect(address: str, workers: Workers, threads: int) -> None:
+def connect(address: str, cpus: int) -> None:
+    """Join the cluster at an address ("auto", ray://...), or start one on this machine for "local"."""
     if address != LOCAL:
         ray.init(address=address, log_to_driver=False)
         return
@@ -291,7 +292,7 @@ def _connect(address: str, workers: Workers, threads: int) -> None:
         try:
             ray.init(
                 address="local",
-                num_cpus=workers.most * threads + 1,
+                num_cpus=cpus,
                 include_dashboard=False,
                 object_store_memory=100_000_000,
                 _node_ip_address="127.0.0.1",

@@ -134,3 +134,13 @@ def test_a_bucket_holds_the_same_set_and_streams_it(
         assert far.pictures._shelf._kept._held <= kept + 170_000  # type: ignore[attr-defined]
     with pytest.raises(Rejected, match="holds no manifest"):
         read_setting(f"s3://{bucket}/nothing")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, of its own settings
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_ray_data_makes_the_same_set(made: tuple[Path, dict], source: Path, tmp_path: Path) -> None:
+    from trainer.ray_prepare import on_ray
+
+    report = prepare(str(source), str(tmp_path), PREPARED, make=on_ray("local"))
+    assert report["version"] == made[1]["version"]
