@@ -14,6 +14,7 @@ from api.again import Again
 from api.deps import Farm
 from api.gate import BODY_LIMIT, Gate
 from api.v1 import (
+    aliases,
     assets,
     audit,
     batches,
@@ -76,7 +77,21 @@ def create_app(
     )
     app.state.farm = farm
     errors.install(app)
-    for module in (batches, jobs, assets, models, fleet, keys, tenants, audit, webhooks, training, schedules, service):
+    for module in (
+        batches,
+        jobs,
+        assets,
+        models,
+        aliases,
+        fleet,
+        keys,
+        tenants,
+        audit,
+        webhooks,
+        training,
+        schedules,
+        service,
+    ):
         app.include_router(module.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     app.add_middleware(Again)

@@ -34,7 +34,9 @@ MORE: Final[Mapping[str, Sequence[int]]] = {
     **dict.fromkeys(("create_endpoint", "ping_endpoint", "replay_delivery", "replay_since", "rotate_secret"), (409,)),
     **dict.fromkeys(("create_run", "cancel_run", "resume_run", "run_schedule"), (409,)),
     "complete_asset": (409, 422),
-    "rollback_alias": (409, 422),
+    "rollback_alias": (409, 412, 422),
+    "set_alias": (409, 412),
+    "compare_versions": (409,),
 }
 """Statuses of an operation that its parameters do not tell."""
 NAMES: Final[Mapping[str, tuple[str, str, str]]] = {

@@ -139,6 +139,8 @@ class WorkerSettings(BaseSettings):
     """The engine is killed after so long without progress."""
     deadline_s: float = 3600.0
     """The longest that a render chunk may take."""
+    bundle_bytes: int = Field(default=4 * 2**30, ge=0)
+    """Weights that the engine keeps in memory, least recently used first out; one stays whatever its size."""
     memory_bytes: int | None = None
     """The engine's limit of resident memory; None means four fifths of the machine's."""
     canary_s: float = Field(default=60.0, gt=0)

@@ -85,6 +85,7 @@ def render_worker(
             Setup(
                 settings.device,
                 settings.threads,
+                bundle_bytes=settings.bundle_bytes,
                 codecs=settings.codecs,
                 precision=settings.precision,
                 finds_batch=settings.batch_frames == "auto",

@@ -99,6 +99,28 @@ class Inputs:
             self.file(Blob(keys.bundle_file(bundle_key, name), 0, sha256), folder, name)
         return BundleFolder(folder, manifest_sha256)
 
+    def check_bundle(self, bundle_key: str, manifest_sha256: str) -> int:
+        """Have a version's files here, each read through and as it should be; how many had to be fetched.
+
+        Those that are damaged here are dropped first. Raises Transient as `file` does.
+        """
+        fetched = self._whole(Blob(keys.bundle_file(bundle_key, MANIFEST), 0, manifest_sha256))
+        listed = json.loads(self._path(manifest_sha256).read_bytes())["files"]
+        return fetched + sum(
+            self._whole(Blob(keys.bundle_file(bundle_key, name), 0, sha256)) for name, sha256 in listed.items()
+        )
+
+    def _whole(self, blob: Blob) -> int:
+        kept = self._path(blob.sha256)
+        if kept.exists():
+            with suppress(FileNotFoundError):
+                if file_sha256(kept) == blob.sha256:
+                    os.utime(kept)
+                    return 0
+            kept.unlink(missing_ok=True)
+        self.bring(blob)
+        return 1
+
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
 

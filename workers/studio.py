@@ -140,13 +140,23 @@ class Studio:
     def _bundle(self, folder: BundleFolder, deterministic: bool) -> Ready:
         loaded = self._bundles.pop((folder.sha256, deterministic), None)
         if loaded is None:
+            # Room is made before, so that what goes and what comes are not in memory side by side.
+            self._make_room(sum(file.stat().st_size for file in folder.folder.iterdir()))
             checked = bundle.load(folder.folder, self._device, folder.sha256)
             loaded = ready(checked, self._dtype, deterministic=deterministic)
             self._find_batch(loaded)
         self._bundles[folder.sha256, deterministic] = loaded
-        while len(self._bundles) > 1 and sum(one.weight_bytes for one in self._bundles.values()) > self._bundle_bytes:
-            self._bundles.popitem(last=False)
+        self._make_room(0)
         return loaded
+
+    def _make_room(self, coming_bytes: int) -> None:
+        """Drop bundles, least recently used first; the last one stays, or makes room for the one that comes."""
+        fewest = 0 if coming_bytes else 1
+        while (
+            len(self._bundles) > fewest
+            and coming_bytes + sum(one.weight_bytes for one in self._bundles.values()) > self._bundle_bytes
+        ):
+            self._bundles.popitem(last=False)
 
     def _find_batch(self, loaded: Ready) -> None:
         """With the first bundle: the batch of plans to come. What is being rendered keeps that of its own plan."""

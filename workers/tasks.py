@@ -10,8 +10,10 @@ from farm import log
 from farm import queue as farm_queue
 from farm.db.session import Database
 from farm.errors import Transient
+from farm.flow.canary import watch
 from farm.flow.metrics import collect
 from farm.flow.release import release
+from farm.flow.staging import complete
 from farm.flow.sweep import sweep
 from workers.worker import Worker
 
@@ -47,6 +49,10 @@ def add_tick(app: Celery, database: Database, heard: Callable[[], None]) -> None
                     swept = sweep(session)
             with database.transaction() as session:
                 wakeups = release(session)
+            with database.transaction() as session:
+                complete(session)
+            with database.transaction() as session:
+                watch(session)
             with database.transaction() as session:
                 collect(session)
         except Transient as error:

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from farm import log, trace
 from farm.db.session import Database
+from farm.domain.alias import WantedBundle
 from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
 from farm.domain.order import Foreseen, Order, Output, PlanRecord, Progress, Segment
@@ -21,6 +22,7 @@ from farm.domain.span import Span
 from farm.domain.speed import size_class
 from farm.errors import LeaseLost, Transient
 from farm.flow import plan as flow_plan
+from farm.flow import staging
 from farm.flow import workers as flow_workers
 from farm.flow.claim import claim, foresee, heartbeat, is_wanted
 from farm.flow.release import release
@@ -30,6 +32,7 @@ from workers.ahead import Ahead
 from workers.finalize import finalize
 from workers.heartbeat import Heartbeat, clock
 from workers.plan import plan
+from workers.prefetch import Prefetch
 from workers.reasons import DISK_FULL, failure_of
 from workers.record import keep_log, traced
 from workers.render import render
@@ -45,6 +48,8 @@ Send: TypeAlias = Callable[[str, int], object]
 FIRST_PHASE: Final = {Work.PLAN: Phase.PROBING, Work.RENDER: Phase.RENDERING, Work.FINALIZE: Phase.STITCHING}
 GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
 """Frames a second that are assumed of a version which no worker has rendered yet."""
+DAMAGED: Final = frozenset({"bundle_corrupt", "bundle_missing"})
+"""What loading a bundle says of files that are not those of its manifest."""
 SETTLE_PAUSE_S: Final = 0.5
 KEPT_OUT_REST_S: Final = 2.0
 """A worker that is draining or in quarantine holds on to a message for so long: the others' are not eaten up by it."""
@@ -74,6 +79,8 @@ class Worker:
         self._last_speed: float | None = None
         self._loaded: str | None = None
         self._ahead = Ahead(shop.inputs, self._foresee)
+        self._news = threading.Event()
+        self._prefetch = Prefetch(shop.inputs, self._news.set)
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -85,6 +92,8 @@ class Worker:
     def stop(self) -> None:
         """Soft shutdown: no further chunk; the current one is given back at once, with no attempt spent."""
         self._stopping.set()
+        self._news.set()
+        self._prefetch.stop()
         self._ahead.stop()
         beat = self._beat
         if beat is not None:
@@ -153,6 +162,11 @@ class Worker:
             failure = failure_of(error)
             if failure.reason is Reason.OOM and failure.batch_frames is None:
                 failure = replace(failure, batch_frames=order.batch_frames or self._shop.batch_frames)
+            if failure.code in DAMAGED and failure.reason is Reason.BAD_INPUT:
+                # Not the job's fault: the copy on this machine is damaged, and others have theirs.
+                failure = replace(failure, reason=Reason.TRANSIENT)
+                bundle = WantedBundle(order.version_id, order.bundle_key, order.bundle_sha256)
+                self._prefetch.damaged(bundle, f"{failure.code}: {failure.detail}")
             if failure.reason is Reason.BUG:
                 logger.error("chunk failed", exc_info=error)
         finally:
@@ -260,10 +274,17 @@ class Worker:
         return GUESSED_SPEED["cuda" if self._facts.device.startswith("cuda") else "cpu"]
 
     def _be_present(self) -> None:
-        while not self._stopping.wait(self._terms.heartbeat_s):
+        while True:
+            self._news.wait(self._terms.heartbeat_s)
+            self._news.clear()
+            if self._stopping.is_set():
+                return
             try:
                 with self._database.transaction() as session:
                     is_wanted = flow_workers.beat(session, self._facts.id, self._loaded, self._last_speed, self._speeds)
                 self._is_kept_out = not is_wanted
+                with self._database.transaction() as session:
+                    wanted = staging.report(session, self._facts.id, self._terms.queues, self._prefetch.notes)
+                self._prefetch.want(wanted)
             except Exception as error:
                 logger.warning("sign of life failed", error=str(error))

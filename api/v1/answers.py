@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from farm.domain import public
 from farm.domain.asset import Asset
 from farm.domain.batch import Rights
+from farm.domain.document import to_document
 from farm.domain.version import Version
 from farm.domain.views import BatchView, ChunkView, JobView, QueueView, ResultLine, WorkerView
 from farm.flow.estimate import Estimate
@@ -184,6 +185,9 @@ class JobAnswer(Answer):
     eta: datetime | None
     waiting_reason: str | None
     model_version: str
+    cohort: str | None = Field(
+        description="canary or champion: which of the two it got while a canary had a share of such jobs"
+    )
     media: MediaAnswer | None
     scores: Mapping[str, float] = Field(description="By name, means over the chunks (docs/quality.md)")
     flags: list[str] = Field(description="Limits of quality that some chunk breaks (docs/quality.md)")
@@ -366,19 +370,63 @@ class AssetAnswer(Answer):
         )
 
 
+class LineageAnswer(Answer):
+    """Where weights came from, as far as it is known."""
+
+    recipe: str | None
+    overrides: Mapping[str, Any]
+    code_version: str | None
+    dataset_version: str | None = Field(description="Content address of what was trained on")
+    seeds: list[int]
+    parent: str | None = Field(description="The version that training went on from")
+    run: str | None
+    checkpoints: list[str]
+
+
+class FindingAnswer(Answer):
+    metric: str
+    value: float | None
+    champion: float | None
+    needed: float | None = Field(description="The worst value that would have passed")
+    passed: bool
+    reason: str
+
+
+class DecisionAnswer(Answer):
+    """What the gate last said of a version. champion: the version that it was compared with."""
+
+    passed: bool
+    champion: str | None
+    reasons: list[str]
+    findings: list[FindingAnswer]
+
+
+class ReportFileAnswer(Answer):
+    url: str
+    size_bytes: int
+    sha256: str
+
+
 class VersionAnswer(Answer):
+    """Registered weights. trained: false for a bundle that only moves bytes through the farm (tests, benchmarks)."""
+
     id: str
     model: str
     name: str
     trained: bool
     licence: str
-    bundle_sha256: str = Field(description="SHA-256 of the bundle's manifest.json.")
+    bundle_sha256: str = Field(description="Of manifest.json, which lists every weight file's.")
     manifest: Mapping[str, Any]
     aliases: list[str]
+    lineage: LineageAnswer
+    evaluation: Mapping[str, Any] | None = Field(description="What the gate reads; null: never evaluated")
+    gate: DecisionAnswer | None
+    report: Mapping[str, ReportFileAnswer] = Field(description="Files of the evaluation report and its plots, by name")
     created_at: datetime
 
     @staticmethod
     def of(version: Version, aliases: list[str]) -> VersionAnswer:
+        at = f"/v1/models/{version.model}/versions/{version.id}/report/"
         return VersionAnswer(
             id=version.id,
             model=version.model,
@@ -388,16 +436,85 @@ class VersionAnswer(Answer):
             bundle_sha256=version.bundle_sha256,
             manifest=version.manifest,
             aliases=aliases,
+            lineage=LineageAnswer.model_validate(to_document(version.lineage)),
+            evaluation=version.evaluation,
+            gate=None if version.gate is None else DecisionAnswer.model_validate(to_document(version.gate)),
+            report={
+                name: ReportFileAnswer(url=at + name, size_bytes=file.size_bytes, sha256=file.sha256)
+                for name, file in version.reports.items()
+            },
             created_at=_made_at(version.id),
         )
+
+
+class StagedAnswer(Answer):
+    """Where an alias is on its way to: it moves when all these workers have the files, or at `until`."""
+
+    version: str
+    canary_share: float | None
+    since: datetime
+    until: datetime
+    workers: int
+    ready: int
 
 
 class AliasAnswer(Answer):
     model: str
     alias: str
-    version: str
+    version: str | None = Field(description="null: new, and still on its way")
     previous: str | None = Field(description="Where the newest move came from.")
-    updated_at: datetime
+    canary_share: float | None = Field(description="Of the jobs that ask for champion; of the canary only")
+    revision: int = Field(description="Grows with every change: send it as If-Match")
+    staged: StagedAnswer | None
+    since: datetime | None = Field(description="When it came to its version")
+    updated_at: datetime | None
+
+
+class MoveAnswer(Answer):
+    """kind: promote, rollback, share (only that changed) or stop (of a canary that was worse)."""
+
+    kind: str
+    version: str
+    previous: str | None
+    canary_share: float | None
+    forced: bool
+    reasons: list[str]
+    actor: str
+    at: datetime
+
+
+class MeanAnswer(Answer):
+    """Mean over chunks, with its 95% interval (over jobs; null below three)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    jobs: int
+    chunks: int
+
+
+class BesideAnswer(Answer):
+    score: str
+    champion: MeanAnswer | None
+    canary: MeanAnswer | None
+    difference: float | None
+    worse: bool
+    reason: str
+
+
+class ComparisonAnswer(Answer):
+    """since: of jobs submitted from then on that were shared out between the two; null: of all jobs of either."""
+
+    champion: str
+    canary: str
+    since: datetime | None
+    canary_share: float | None
+    scores: list[BesideAnswer]
+
+
+class BundleNoteAnswer(Answer):
+    state: str = Field(description="fetching, ready or failed")
+    detail: str
 
 
 class WorkerAnswer(Answer):
@@ -415,6 +532,9 @@ class WorkerAnswer(Answer):
     quarantined_until: datetime | None
     quarantine_reason: str | None
     info: Mapping[str, Any]
+    bundles: Mapping[str, BundleNoteAnswer] = Field(
+        description="By version: how it stands with files that it was told to fetch, or found damaged"
+    )
     started_at: datetime
     heartbeat_at: datetime
 
@@ -441,6 +561,7 @@ class WorkerAnswer(Answer):
             quarantined_until=view.quarantined_until,
             quarantine_reason=view.quarantine_reason,
             info=view.info,
+            bundles={key: BundleNoteAnswer(state=n.state, detail=n.detail) for key, n in view.bundles.items()},
             started_at=view.started_at,
             heartbeat_at=view.heartbeat_at,
         )

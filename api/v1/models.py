@@ -1,26 +1,27 @@
-"""Models: versions of their weights, and the aliases that name them. Who runs the farm changes them."""
+"""Versions of models: weights with where they came from, what was measured of them and what the gate says."""
 
 from __future__ import annotations
 
-import json
+import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
 from api import errors
-from api.deps import AFarm, APage, Farm, IdempotencyKey, Operator, OperatorsTrainer, Raw, Reader, create_once, slice_of
-from api.v1.answers import AliasAnswer, PageAnswer, VersionAnswer
+from api.deps import AFarm, APage, Farm, IdempotencyKey, OperatorsTrainer, Raw, Reader, create_once, slice_of
+from api.v1.answers import PageAnswer, VersionAnswer
 from api.v1.batch_body import Strict
-from api.v1.paths import AliasName, Model, VersionText
+from api.v1.paths import Model, VersionText
 from farm.db import assets, versions
 from farm.db.session import Session
+from farm.domain.bundle import EVALUATION, MANIFEST, MOST_TEXT, REPORT_FILE, read_evaluation, read_manifest
 from farm.domain.order import Blob
 from farm.domain.tenant import Principal
-from farm.domain.version import MODEL
+from farm.domain.version import MODEL, Lineage, ReportFile
 from farm.errors import Problem, Rejected
 from farm.flow import versions as verbs
 from farm.flow.idempotency import Answer
@@ -28,8 +29,11 @@ from farm.storage import keys
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-MANIFEST: Final = "manifest.json"
-MANIFEST_LIMIT: Final = 4 * 2**20
+REPORT_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The file.", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
+ReportName = Annotated[str, Path(examples=["evaluation.json"])]
+Short = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -38,21 +42,30 @@ class BundleFile(Strict):
     asset_id: Annotated[str, StringConstraints(pattern=r"^ast_[0-9a-f]{32}$")]
 
 
+class LineageBody(Strict):
+    """Where weights came from."""
+
+    recipe: Short | None = None
+    overrides: dict[str, Any] = Field(default_factory=dict, max_length=200)
+    code_version: Short | None = None
+    dataset_version: Short | None = None
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(default_factory=list, max_length=100)
+    parent: Short | None = Field(default=None, description="The version that training went on from: its id or name.")
+    run: Short | None = None
+    checkpoints: list[Short] = Field(default_factory=list, max_length=1000)
+
+
 class VersionBody(Strict):
-    """A bundle, file by file, from completed assets: manifest.json and everything that it lists."""
+    """A bundle, file by file, from completed assets: manifest.json and everything that it lists. `report`: files about
+    it (evaluation.json, which the gate reads; report.html, report.md, recipe.json, plots/*.png, grids/*.png)."""
 
     name: Name
     files: list[BundleFile] = Field(min_length=1, max_length=64)
+    report: list[BundleFile] = Field(default_factory=list, max_length=200)
+    lineage: LineageBody | None = None
 
 
-class AliasBody(Strict):
-    version: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")] = Field(
-        description="Its id or name."
-    )
-    force: bool = Field(default=False, description="Go below the gate. Versions without an evaluation have none yet.")
-
-
-def _known(model: str) -> None:
+def known(model: str) -> None:
     if model != MODEL:
         raise errors.not_found("model", model)
 
@@ -60,16 +73,16 @@ def _known(model: str) -> None:
 @router.get("/{model}/versions", response_model=PageAnswer[VersionAnswer])
 def list_versions(farm: AFarm, who: Reader, model: Model, page: APage) -> PageAnswer[VersionAnswer]:
     """Newest first."""
-    _known(model)
+    known(model)
     with farm.transaction() as session:
         found = versions.listed(session, model)
-        named = _names(session, model)
+        named = names(session, model)
     start, stop, following = slice_of(found, page)
     answers = [VersionAnswer.of(version, named.get(version.id, [])) for version in found[start:stop]]
     return PageAnswer(data=answers, next_cursor=following)
 
 
-def _names(session: Session, model: str) -> dict[str, list[str]]:
+def names(session: Session, model: str) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for alias in versions.aliases(session, model):
         named.setdefault(alias.version_id, []).append(alias.name)
@@ -79,12 +92,12 @@ def _names(session: Session, model: str) -> dict[str, list[str]]:
 @router.get("/{model}/versions/{version}", response_model=VersionAnswer)
 def get_version(farm: AFarm, who: Reader, model: Model, version: VersionText) -> VersionAnswer:
     """By id, by name, or by an alias."""
-    _known(model)
+    known(model)
     with farm.transaction() as session:
         found = verbs.resolve(session, version, model)
         if found is None:
             raise errors.not_found("version", version)
-        return VersionAnswer.of(found, _names(session, model).get(found.id, []))
+        return VersionAnswer.of(found, names(session, model).get(found.id, []))
 
 
 @router.post("/{model}/versions", status_code=201, response_model=VersionAnswer)
@@ -97,12 +110,16 @@ def register_version(
     raw: Raw,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Register uploaded weights. The files are checked against the manifest and copied to a place of their own."""
-    _known(model)
+    """Register uploaded weights. The files are checked against the manifest and copied to a place of their own. The
+    same weights under the same name are the same version, with a newer evaluation where one is given."""
+    known(model)
     bundle = _bundle(farm, who, body.files)
+    evaluation, reports = _report(farm, who, body.report, bundle)
     # Copies are named by content: repeating them after a cut harms nothing.
     for path, blob in bundle.files.items():
         farm.store.copy(blob.key, keys.bundle_file(bundle.key, path))
+    for blob, file in reports.values():
+        farm.store.copy(blob.key, file.key)
 
     def make(session: Session) -> Answer:
         version = verbs.register(
@@ -112,9 +129,12 @@ def register_version(
             bundle_sha256=bundle.files[MANIFEST].sha256,
             manifest=bundle.manifest,
             model=model,
+            lineage=_lineage(session, model, body.lineage),
+            evaluation=evaluation,
+            reports={name: file for name, (_, file) in reports.items()},
             actor=who.actor,
         )
-        answer = VersionAnswer.of(version, _names(session, model).get(version.id, []))
+        answer = VersionAnswer.of(version, names(session, model).get(version.id, []))
         return Answer(201, answer.json_dict(), {"Location": f"/v1/models/{model}/versions/{version.id}"})
 
     return create_once(farm, who, request, raw, idempotency_key, make)
@@ -127,31 +147,52 @@ class _Bundle:
     files: Mapping[str, Blob]
 
 
-def _bundle(farm: Farm, who: Principal, listed: Sequence[BundleFile]) -> _Bundle:
-    """The listed assets as a bundle; raises ApiProblem with everything that is wrong."""
-    problems: list[Problem] = []
+def _lineage(session: Session, model: str, body: LineageBody | None) -> Lineage:
+    if body is None:
+        return Lineage()
+    parent = body.parent
+    if parent is not None:
+        found = verbs.resolve(session, parent, model)
+        if found is None:
+            raise errors.invalid((Problem("version_not_found", f"no version {parent}", "/lineage/parent"),))
+        parent = found.id
+    known = body.model_dump(exclude={"parent", "seeds", "checkpoints"})
+    return Lineage(parent=parent, seeds=tuple(body.seeds), checkpoints=tuple(body.checkpoints), **known)
+
+
+def _blobs(
+    farm: Farm, who: Principal, listed: Sequence[BundleFile], at: str, problems: list[Problem]
+) -> dict[str, Blob]:
+    """The bytes of listed assets, by path; adds what is wrong with the list to `problems`."""
     files: dict[str, Blob] = {}
     for number, file in enumerate(listed):
-        at = f"/files/{number}"
+        here = f"{at}/{number}"
         with farm.transaction() as session:
             asset = assets.get(session, who.tenant_id, file.asset_id)
         if asset is None or asset.blob is None:
             code = "asset_not_found" if asset is None else "asset_not_ready"
-            problems.append(Problem(code, f"{file.asset_id} is not an asset with its bytes", f"{at}/asset_id"))
+            problems.append(Problem(code, f"{file.asset_id} is not an asset with its bytes", f"{here}/asset_id"))
             continue
         try:
             keys.bundle_file("b", file.path)
         except Rejected as error:
-            problems.append(Problem(error.code, error.detail, f"{at}/path"))
+            problems.append(Problem(error.code, error.detail, f"{here}/path"))
             continue
         if file.path in files:
-            problems.append(Problem("path_repeated", f"{file.path} is listed twice", f"{at}/path"))
+            problems.append(Problem("path_repeated", f"{file.path} is listed twice", f"{here}/path"))
         files[file.path] = asset.blob
+    return files
+
+
+def _bundle(farm: Farm, who: Principal, listed: Sequence[BundleFile]) -> _Bundle:
+    """The listed assets as a bundle; raises ApiProblem with everything that is wrong."""
+    problems: list[Problem] = []
+    files = _blobs(farm, who, listed, "/files", problems)
     if MANIFEST not in files and not problems:
         problems.append(Problem("manifest_missing", f"a bundle has a {MANIFEST}", "/files"))
     if problems:
         raise errors.invalid(problems)
-    manifest = _manifest(farm, files[MANIFEST])
+    manifest = read_manifest(_text(farm, files[MANIFEST], "manifest_invalid"))
     wanted: Mapping[str, str] = manifest["files"]
     for path in sorted(wanted.keys() - files.keys()):
         problems.append(Problem("bundle_incomplete", f"the manifest lists {path}", "/files"))
@@ -170,75 +211,44 @@ def _bundle(farm: Farm, who: Principal, listed: Sequence[BundleFile]) -> _Bundle
     return _Bundle(keys.bundle(files[MANIFEST].sha256), manifest, files)
 
 
-def _manifest(farm: Farm, blob: Blob) -> Mapping[str, Any]:
-    """Its JSON, as far as the farm itself relies on it; workers check the rest when they load the weights."""
-    if blob.size_bytes > MANIFEST_LIMIT:
-        raise errors.ApiProblem("manifest_invalid", f"a manifest has at most {MANIFEST_LIMIT} bytes")
-    try:
-        manifest = json.loads(farm.store.get_bytes(blob.key))
-        wanted = manifest["files"]
-        fits = (
-            all(isinstance(path, str) and isinstance(sha256, str) for path, sha256 in wanted.items())
-            and len(wanted) > 0
-            and isinstance(manifest["trained"], bool)
-            and isinstance(manifest["licence"], str)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise errors.ApiProblem("manifest_invalid", f"{MANIFEST} is not a bundle's manifest: {error!r}") from error
-    if not fits or b"\\u0000" in farm.store.get_bytes(blob.key):
-        raise errors.ApiProblem("manifest_invalid", f"{MANIFEST} needs files, trained and licence")
-    return manifest
+def _report(
+    farm: Farm, who: Principal, listed: Sequence[BundleFile], bundle: _Bundle
+) -> tuple[Mapping[str, Any] | None, Mapping[str, tuple[Blob, ReportFile]]]:
+    """The evaluation, and where each file of the report comes from and goes to."""
+    problems: list[Problem] = []
+    files = _blobs(farm, who, listed, "/report", problems)
+    for number, file in enumerate(listed):
+        if not REPORT_FILE.fullmatch(file.path):
+            detail = f"{file.path} is no file of a report"
+            problems.append(Problem("path_refused", detail, f"/report/{number}/path"))
+    if problems:
+        raise errors.invalid(problems)
+    evaluation = files.get(EVALUATION)
+    read = None if evaluation is None else read_evaluation(_text(farm, evaluation, "evaluation_invalid"))
+    digest = "none" if evaluation is None else evaluation.sha256
+    manifest = bundle.files[MANIFEST].sha256
+    return read, {
+        path: (blob, ReportFile(keys.report(manifest, digest, path), blob.size_bytes, blob.sha256))
+        for path, blob in files.items()
+    }
 
 
-@router.get("/{model}/aliases", response_model=PageAnswer[AliasAnswer])
-def list_aliases(farm: AFarm, who: Reader, model: Model, page: APage) -> PageAnswer[AliasAnswer]:
-    _known(model)
+def _text(farm: Farm, blob: Blob, code: str) -> bytes:
+    if blob.size_bytes > MOST_TEXT:
+        raise Rejected(code, f"it has at most {MOST_TEXT} bytes")
+    return farm.store.get_bytes(blob.key)
+
+
+@router.get("/{model}/versions/{version}/report/{file:path}", response_class=Response, responses=REPORT_ANSWERS)
+def get_report_file(farm: AFarm, who: Reader, model: Model, version: VersionText, file: ReportName) -> Response:
+    """One file of a version's evaluation report."""
+    known(model)
     with farm.transaction() as session:
-        found = versions.aliases(session, model)
-        start, stop, following = slice_of(found, page)
-        data = [_alias(session, model, alias) for alias in found[start:stop]]
-    return PageAnswer(data=data, next_cursor=following)
-
-
-def _alias(session: Session, model: str, alias: versions.Alias) -> AliasAnswer:
-    moves = versions.history(session, alias.name, model)
-    return AliasAnswer(
-        model=model,
-        alias=alias.name,
-        version=alias.version_id,
-        previous=moves[0].previous_version_id if moves else None,
-        updated_at=alias.updated_at,
-    )
-
-
-def _named(session: Session, model: str, alias: str) -> AliasAnswer:
-    found = next(found for found in versions.aliases(session, model) if found.name == alias)
-    return _alias(session, model, found)
-
-
-@router.put("/{model}/aliases/{alias}", response_model=AliasAnswer)
-def set_alias(farm: AFarm, who: Operator, model: Model, alias: AliasName, body: AliasBody) -> AliasAnswer:
-    """Move an alias. Batches that were accepted before keep the version that they pinned."""
-    _known(model)
-    if not alias.replace("-", "").replace("_", "").isalnum() or not alias.isascii() or len(alias) > 50:
-        raise errors.ApiProblem("alias_invalid", "an alias has 1 to 50 letters, digits, - and _")
-    with farm.transaction() as session:
-        version = verbs.resolve(session, body.version, model)
-        if version is None:
-            raise errors.invalid((Problem("version_not_found", f"no version {body.version}", "/version"),))
-        verbs.promote(session, alias, version.id, actor=who.actor, model=model)
-        return _named(session, model, alias)
-
-
-@router.post("/{model}/aliases/{alias}/rollback", response_model=AliasAnswer)
-def rollback_alias(farm: AFarm, who: Operator, model: Model, alias: AliasName) -> AliasAnswer:
-    """Take the alias's newest promotion back."""
-    _known(model)
-    with farm.transaction() as session:
-        try:
-            verbs.rollback(session, alias, actor=who.actor, model=model)
-        except Rejected as error:
-            if error.code == "alias_not_found":
-                raise errors.not_found("alias", alias) from error
-            raise
-        return _named(session, model, alias)
+        found = verbs.resolve(session, version, model)
+    kept = None if found is None else found.reports.get(file)
+    if kept is None:
+        raise errors.not_found("report file", file)
+    kind = mimetypes.guess_type(file)[0] or "text/plain"
+    # A report is somebody's HTML: it may show itself, and do nothing.
+    quiet = {"Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"}
+    return Response(farm.store.get_bytes(kept.key), media_type=kind, headers={**quiet, "Cache-Control": "no-store"})

@@ -1,11 +1,13 @@
-"""`dubfarm models …`: bundles come in, aliases move."""
+"""`dubfarm models …`: bundles come in, aliases move through the gate."""
 
 from __future__ import annotations
 
+import json as json_module
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +16,19 @@ from farm.cli.connect import client
 from farm.cli.exits import usage
 from farm.cli.terminal import ago, terminal
 from farm.client import Client, Version
+from farm.client.answers import Alias as Alias_
+from farm.client.answers import Mean, ModelGate
+from farm.client.client import STAGED_POLL_S
 
 app = typer.Typer(help="Models: import weights, promote a version, roll back.", no_args_is_help=True)
 Name = Annotated[str | None, typer.Option(help="The version's name.")]
 Alias = Annotated[str, typer.Option(help="The alias to move.")]
-Promote = Annotated[bool, typer.Option("--promote", help="Make it champion at once.")]
+Promote = Annotated[bool, typer.Option("--promote", help="Make it champion.")]
+Force = Annotated[bool, typer.Option("--force", help="Past the gate; audited with its reasons.")]
+Share = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Of the jobs that ask for champion (canary only).")]
+Within = Annotated[
+    float | None, typer.Option(min=0.0, max=3600.0, help="Seconds that workers have to fetch the files.")
+]
 
 
 @app.command("import-official")
@@ -69,20 +79,24 @@ def seed(
 
 @app.command()
 def register(
-    folder: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder.", exists=True, file_okay=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A finished run's folder, or a bundle's.", exists=True, file_okay=False),
+    ],
     name: Annotated[str, typer.Option(help="The version's name.")],
+    parent: Annotated[str | None, typer.Option(help="The version that training went on from.")] = None,
     promote: Promote = False,
     server: options.Server = None,
     key: options.Key = None,
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Register a bundle folder (manifest.json and its safetensors files) as it is."""
+    """Register what a training left behind: its bundle, evaluation and report, every file checked."""
     terminal.begin(json)
-    if not (folder / "manifest.json").is_file():
-        raise usage("bundle_missing", f"{folder} has no manifest.json")
+    if not any((folder / at / "manifest.json").is_file() for at in ("", "bundle")):
+        raise usage("bundle_missing", f"{folder} has no manifest.json and no bundle/manifest.json")
     with client(server, key, data) as farm:
-        _register(farm, folder, name, promote)
+        _register(farm, folder, name, promote, parent)
 
 
 @app.command("list")
@@ -102,11 +116,50 @@ def list_(
     terminal.table(("version", "aliases", "trained", "licence", "id", "registered"), rows, "no versions yet")
 
 
+@app.command()
+def show(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Name, id or alias.")] = "champion",
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Where a version comes from, and what the gate says of it."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = farm.version(version)
+    terminal.answer(found)
+    terminal.say(f"{found.name}  {found.id}  {', '.join(found.aliases) or 'no alias'}")
+    lineage = found.lineage
+    for name in ("recipe", "dataset_version", "code_version", "parent", "run"):
+        if value := getattr(lineage, name, None):
+            terminal.say(f"  {name.replace('_', ' ')}: {value}")
+    if lineage is not None and lineage.seeds:
+        terminal.say(f"  seeds: {', '.join(map(str, lineage.seeds))}")
+    _say_gate(found)
+    for name, file in sorted(found.report.items()):
+        terminal.say(f"  {name}: {file['url']}")
+
+
+def _say_gate(found: Version) -> None:
+    if found.gate is None:
+        return
+    terminal.say(f"  the gate: {'passed' if found.gate.passed else '[red]refused[/red]'}")
+    for finding in found.gate.findings:
+        mark = "passed" if finding.passed else "[red]below[/red]"
+        terminal.say(f"    {finding.metric} {mark}: {finding.reason}")
+    if not found.gate.findings:
+        for reason in found.gate.reasons:
+            terminal.say(f"    [red]{reason}[/red]")
+
+
 @app.command("promote")
 def promote_(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Name or id.")],
     alias: Alias = "champion",
-    force: Annotated[bool, typer.Option("--force", help="Past the gate; audited.")] = False,
+    share: Share = None,
+    force: Force = False,
+    within_s: Within = None,
     server: options.Server = None,
     key: options.Key = None,
     data: options.Data = None,
@@ -115,9 +168,22 @@ def promote_(
     """Point an alias at a version. New jobs use it; those that are submitted keep theirs."""
     terminal.begin(json)
     with client(server, key, data) as farm:
-        moved = farm.set_alias(alias, farm.version(version).id, force=force)
+        moved = farm.set_alias(
+            alias, farm.version(version).id, canary_share=share, force=force, within_s=within_s, wait=False
+        )
+        if moved.staged is not None:
+            terminal.note(f"{moved.staged.workers} workers fetch {version}, {moved.staged.ready} have it")
+            moved = _moved(farm, moved)
     terminal.answer(moved)
-    terminal.say(f"{alias} is now {version}")
+    of = f" for {moved.canary_share:.0%} of new jobs" if moved.canary_share is not None else ""
+    terminal.say(f"{alias} is now {version}{of}")
+
+
+def _moved(farm: Client, moved: Alias_) -> Alias_:
+    while moved.staged is not None:
+        time.sleep(STAGED_POLL_S)
+        moved = farm.alias(moved.alias, moved.model)
+    return moved
 
 
 @app.command()
@@ -132,16 +198,132 @@ def rollback(
     terminal.begin(json)
     with client(server, key, data) as farm:
         moved = farm.rollback(alias)
-        version = farm.version(moved.version)
+        version = farm.version(moved.version or "")
     terminal.answer(moved)
     terminal.say(f"{alias} is {version.name} again")
 
 
-def _register(farm: Client, bundle: Path, name: str, promote: bool) -> None:
+@app.command()
+def history(
+    alias: Alias = "champion",
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """An alias's moves, newest first, with what was forced and why a canary was stopped."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        moves = list(farm.alias_moves(alias))
+        names = {version.id: version.name for version in farm.versions()}
+    terminal.answer(moves)
+    now = datetime.now(UTC)
+    rows = [
+        (
+            move.kind + (", forced" if move.forced else ""),
+            names.get(move.version, move.version),
+            "" if move.canary_share is None else f"{move.canary_share:.0%}",
+            move.actor,
+            ago(move.at, now),
+            "; ".join(move.reasons),
+        )
+        for move in moves
+    ]
+    terminal.table(("move", "version", "share", "by", "when", "reasons"), rows, f"{alias} never moved")
+
+
+@app.command()
+def compare(
+    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: the canary.")] = None,
+    beside: Annotated[str | None, typer.Argument(metavar="[BESIDE]", help="Default: the champion.")] = None,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Two versions' scores side by side: means over chunks, 95% intervals over jobs."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        found = farm.compare(version, beside)
+        names = {version.id: version.name for version in farm.versions()}
+    terminal.answer(found)
+    rows = [(one.score, _mean(one.champion), _mean(one.canary), "worse" if one.worse else "") for one in found.scores]
+    columns = ("score", names.get(found.champion, found.champion), names.get(found.canary, found.canary), "")
+    terminal.table(columns, rows, "no chunk of theirs has been rendered yet")
+
+
+def _mean(mean: Mean | None) -> str:
+    if mean is None:
+        return "-"
+    spread = "" if mean.low is None or mean.high is None else f" ± {(mean.high - mean.low) / 2:.2g}"
+    return f"{mean.mean:.4g}{spread} ({mean.jobs} jobs)"
+
+
+gate = typer.Typer(help="What a version must reach to be champion or canary.", no_args_is_help=True)
+app.add_typer(gate, name="gate")
+
+
+@gate.command("show")
+def gate_show(
+    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
+) -> None:
+    """The rules that hold now."""
+    terminal.begin(json)
+    with client(server, key, data) as farm:
+        _show_gate(farm.gate())
+
+
+@gate.command("set")
+def gate_set(
+    rules: Annotated[
+        Path | None, typer.Argument(metavar="RULES.json", help='A list of {"metric", "direction", "margin", "bound"}.')
+    ] = None,
+    default: Annotated[bool, typer.Option("--default", help="The default rules again.")] = False,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Other rules. Aliases stay where they are."""
+    terminal.begin(json)
+    if (rules is None) != default:
+        raise usage("rules_missing", "name a file of rules, or --default")
+    document = None if rules is None else _read_rules(rules)
+    with client(server, key, data) as farm:
+        _show_gate(farm.set_gate(document))
+
+
+def _read_rules(path: Path) -> list[dict[str, Any]]:
+    try:
+        document = json_module.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise usage("rules_invalid", f"{path}: {error}") from error
+    if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
+        raise usage("rules_invalid", f"{path} is not a JSON list of rules")
+    return document
+
+
+def _show_gate(found: ModelGate) -> None:
+    terminal.answer(found)
+    rows = [
+        (
+            rule.metric,
+            rule.direction,
+            "" if rule.margin is None else f"{rule.margin:g}",
+            "" if rule.bound is None else f"{rule.bound:g}",
+        )
+        for rule in found.rules
+    ]
+    terminal.table(("metric", "better", "margin to the champion", "bound"), rows, "no rules: everything passes")
+    if found.is_default:
+        terminal.say("  these are the default rules")
+
+
+def _register(farm: Client, bundle: Path, name: str, promote: bool, parent: str | None = None) -> None:
     with terminal.transfer() as bar:
         task = bar.add_task(f"uploading {name}")
         version: Version = farm.register_version(
-            bundle, name=name, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            bundle, name=name, parent=parent, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     if promote:
         farm.set_alias("champion", version.id)
@@ -149,5 +331,6 @@ def _register(farm: Client, bundle: Path, name: str, promote: bool) -> None:
     terminal.answer(version)
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     terminal.say(f"{version.name} is registered as {version.id}{aliases}")
+    _say_gate(version)
     if not promote:
         terminal.say(f"  use it for all new jobs with: dubfarm models promote {version.name}")

@@ -105,6 +105,7 @@ class Job:
     eta: datetime | None
     waiting_reason: str | None
     model_version: str | None
+    cohort: str | None
     media: Mapping[str, Any] | None
     scores: Mapping[str, float]
     error: JobError | None
@@ -208,7 +209,52 @@ class Asset:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """Where weights came from, as far as it is known. parent: a version's id."""
+
+    recipe: str | None
+    code_version: str | None
+    dataset_version: str | None
+    parent: str | None
+    run: str | None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule of the gate said. needed: the worst value that would have passed."""
+
+    metric: str
+    value: float | None
+    champion: float | None
+    needed: float | None
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """reasons: why not; empty when it passed. champion: the version that it was compared with."""
+
+    passed: bool
+    champion: str | None
+    reasons: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    url: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Version:
+    """report: files of its evaluation and plots, by name."""
+
     id: str
     model: str
     name: str
@@ -217,16 +263,101 @@ class Version:
     bundle_sha256: str
     manifest: Mapping[str, Any]
     aliases: tuple[str, ...]
+    lineage: Lineage | None
+    evaluation: Mapping[str, Any] | None
+    gate: GateDecision | None
     created_at: datetime
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Where an alias is on its way to: it moves when all these workers have the files, or at `until`."""
+
+    version: str
+    canary_share: float | None
+    since: datetime
+    until: datetime
+    workers: int
+    ready: int
 
 
 @dataclass(frozen=True)
 class Alias:
+    """version None: new, and still on its way. revision grows with every change."""
+
     model: str
     alias: str
+    version: str | None
+    previous: str | None
+    canary_share: float | None
+    staged: Staged | None
+    since: datetime | None
+    updated_at: datetime | None
+    revision: int = 0
+
+
+@dataclass(frozen=True)
+class AliasMove:
+    """kind: promote, rollback, share (only that changed) or stop (of a canary that was worse)."""
+
+    kind: str
     version: str
     previous: str | None
-    updated_at: datetime
+    canary_share: float | None
+    forced: bool
+    reasons: tuple[str, ...]
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """margin: how much worse than the champion (negative: how much better); bound: the worst value that passes."""
+
+    metric: str
+    direction: str
+    margin: float | None
+    bound: float | None
+
+
+@dataclass(frozen=True)
+class ModelGate:
+    model: str
+    is_default: bool
+    rules: tuple[GateRule, ...]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Over chunks; low and high: the 95% interval, over jobs."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    jobs: int
+    chunks: int
+
+
+@dataclass(frozen=True)
+class ScoreBeside:
+    score: str
+    champion: Mean | None
+    canary: Mean | None
+    difference: float | None
+    worse: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions' scores; since: of jobs that were shared out between them from then on, None: of all."""
+
+    champion: str
+    canary: str
+    since: datetime | None
+    canary_share: float | None
+    scores: tuple[ScoreBeside, ...]
 
 
 @dataclass(frozen=True)
@@ -247,6 +378,7 @@ class Worker:
     info: Mapping[str, Any]
     started_at: datetime
     heartbeat_at: datetime
+    bundles: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +16,20 @@ from urllib.parse import urlencode
 
 import httpx
 
-from farm.client import events, files
+from farm.client import events, files, run_folder
 from farm.client.answers import (
     Alias,
+    AliasMove,
     Asset,
     AuditEntry,
     Batch,
     Chunk,
+    Comparison,
     Estimate,
     Event,
     Job,
     Key,
+    ModelGate,
     NewKey,
     NewWebhook,
     Queue,
@@ -43,10 +47,16 @@ from farm.client.answers import (
 from farm.client.files import Progress
 from farm.client.training import Training
 from farm.client.transport import ApiError, Transport
+from farm.domain.alias import STAGED_S
 
 T = TypeVar("T")
 Item = Mapping[str, object]
 """An item of a batch as docs/api.md writes it: custom_id, kind, video or image, audio, ..."""
+
+
+STAGED_POLL_S = 0.5
+STAGED_GRACE_S = 30.0
+"""How long after its time a move is waited for: `staged` is still there where no control worker runs."""
 
 
 class Client:
@@ -248,34 +258,86 @@ class Client:
         return build(Version, self._http.json("GET", f"/v1/models/{model}/versions/{version}"))
 
     def register_version(
-        self, folder: Path, *, name: str, model: str = "pdfgc", progress: Progress | None = None
+        self,
+        folder: Path,
+        *,
+        name: str,
+        model: str = "pdfgc",
+        parent: str | None = None,
+        progress: Progress | None = None,
     ) -> Version:
-        """Upload every file of a bundle folder and register it. `progress` counts the bytes of all files together."""
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        total = sum(path.stat().st_size for path in paths)
+        """Upload a bundle folder, or a finished run's with its `bundle/`, evaluation and report, and register it.
+        parent: the version that training went on from. `progress` counts the bytes of all files together."""
+        found = run_folder.read(folder)
+        total = sum(path.stat().st_size for path in (*found.bundle.values(), *found.report.values()))
         done = 0
-        listed: list[dict[str, str]] = []
-        for path in paths:
-            before = done
-            report = None if progress is None else (lambda sent, _, before=before: progress(before + sent, total))
-            listed.append({"path": path.relative_to(folder).as_posix(), "asset_id": self.upload(path, report).id})
-            done += path.stat().st_size
+        listed: dict[str, list[dict[str, str]]] = {"files": [], "report": []}
+        for part, paths in (("files", found.bundle), ("report", found.report)):
+            for name_of, path in paths.items():
+                before = done
+                report = None if progress is None else (lambda sent, _, before=before: progress(before + sent, total))
+                listed[part].append({"path": name_of, "asset_id": self.upload(path, report).id})
+                done += path.stat().st_size
+        lineage = found.lineage | ({} if parent is None else {"parent": parent})
+        body = {"name": name, **listed, "lineage": lineage}
         # The same folder under the same name is the same version, also from another process.
-        digest = hashlib.sha256(json.dumps([model, name, listed]).encode()).hexdigest()
-        answer = self._create(f"/v1/models/{model}/versions", {"name": name, "files": listed}, f"register-{digest}")
+        digest = hashlib.sha256(json.dumps([model, body]).encode()).hexdigest()
+        answer = self._create(f"/v1/models/{model}/versions", body, f"register-{digest}")
         return build(Version, answer)
 
     def aliases(self, model: str = "pdfgc") -> Iterator[Alias]:
         return self._pages(Alias, f"/v1/models/{model}/aliases")
 
-    def set_alias(self, alias: str, version: str, *, model: str = "pdfgc", force: bool = False) -> Alias:
-        """Move an alias to a version, named by id or name; `force` goes below the gate."""
-        body = {"version": version, "force": force}
-        return build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body=body))
+    def alias(self, alias: str, model: str = "pdfgc") -> Alias:
+        return build(Alias, self._http.json("GET", f"/v1/models/{model}/aliases/{alias}"))
+
+    def alias_moves(self, alias: str, model: str = "pdfgc") -> Iterator[AliasMove]:
+        """Newest first."""
+        return self._pages(AliasMove, f"/v1/models/{model}/aliases/{alias}/history")
+
+    def set_alias(
+        self,
+        alias: str,
+        version: str,
+        *,
+        model: str = "pdfgc",
+        canary_share: float | None = None,
+        force: bool = False,
+        within_s: float | None = None,
+        revision: int | None = None,
+        wait: bool = True,
+    ) -> Alias:
+        """Move an alias to a version, named by id or name; `force` goes below the gate. wait: until it has moved, which
+        it does when the workers have the files, after `within_s` (the farm's: 60) at the latest. revision: the
+        alias's, as you saw it (ApiError 412 alias_moved where it has moved on)."""
+        body: dict[str, Any] = {"version": version, "force": force}
+        body |= {"canary_share": canary_share} if canary_share is not None else {}
+        body |= {"within_s": within_s} if within_s is not None else {}
+        headers = {} if revision is None else {"If-Match": f'"{revision}"'}
+        moved = build(Alias, self._http.json("PUT", f"/v1/models/{model}/aliases/{alias}", body=body, headers=headers))
+        deadline = time.monotonic() + (STAGED_S if within_s is None else within_s) + STAGED_GRACE_S
+        while wait and moved.staged is not None and time.monotonic() < deadline:
+            time.sleep(STAGED_POLL_S)
+            moved = self.alias(alias, model)
+        return moved
 
     def rollback(self, alias: str, *, model: str = "pdfgc") -> Alias:
-        """Back to the version before. Sent once only: a second one would go on to the version before that."""
-        return build(Alias, self._http.json("POST", f"/v1/models/{model}/aliases/{alias}/rollback", safe=False))
+        """Back to the version before, at once."""
+        path = f"/v1/models/{model}/aliases/{alias}/rollback"
+        return build(Alias, self._create(path, None, f"rollback-{secrets.token_hex(16)}"))
+
+    def gate(self, model: str = "pdfgc") -> ModelGate:
+        return build(ModelGate, self._http.json("GET", f"/v1/models/{model}/gate"))
+
+    def set_gate(self, rules: Sequence[Mapping[str, Any]] | None, *, model: str = "pdfgc") -> ModelGate:
+        """rules: each {metric, direction: up or down, margin?, bound?}; None: the default ones again."""
+        body = {"rules": None if rules is None else [dict(rule) for rule in rules]}
+        return build(ModelGate, self._http.json("PUT", f"/v1/models/{model}/gate", body=body))
+
+    def compare(self, version: str | None = None, beside: str | None = None, *, model: str = "pdfgc") -> Comparison:
+        """Two versions' scores; the canary's and the champion's where none is named."""
+        named = {key: value for key, value in (("version", version), ("beside", beside)) if value is not None}
+        return build(Comparison, self._http.json("GET", f"/v1/models/{model}/comparison", params=named))
 
     # --- fleet, keys, service ------------------------------------------------------------------------------------
 

@@ -91,10 +91,11 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         body: object = None,
         idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         safe: bool = True,
     ) -> Any:
         """The decoded answer, None for an empty one. `safe`: the request may be repeated."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        headers = {**(headers or {}), **({"Idempotency-Key": idempotency_key} if idempotency_key else {})}
         sent = {name: value for name, value in (params or {}).items() if value is not None}
         response = self.request(method, path, params=sent, json=body, headers=headers, safe=safe)
         return response.json() if response.content else None

@@ -15,6 +15,7 @@ from farm.db.leases import claimable
 from farm.db.ledger import database_time
 from farm.db.rows import AttemptRow, BatchRow, ChunkRow, JobRow, MediaUseRow, has_succeeded, is_leased, is_waiting
 from farm.db.session import Session
+from farm.domain.alias import Cohort
 from farm.domain.batch import Rights
 from farm.domain.chunk import Work
 from farm.domain.document import from_document
@@ -275,6 +276,7 @@ def _view(row: JobRow, live: Live, wait: Wait, fleet_speed: float, ahead_frames:
         waiting_reason=waiting_reason(status, live.leased, wait),
         priority=row.priority,
         version_id=row.version_id,
+        cohort=None if row.cohort is None else Cohort(row.cohort),
         spec=from_document(JobSpec, row.spec),
         plan=None if row.plan is None else from_document(PlanRecord, row.plan),
         frames_done=frames_done,

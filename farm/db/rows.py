@@ -205,7 +205,7 @@ class AliasRow(Row):
 
 
 class StagingRow(Row):
-    """An alias that moves once workers have the version, or at `until`. move: a document of farm.domain.staging."""
+    """An alias that moves once workers have the version, or at `until`. move: a document of farm.domain.alias."""
 
     __tablename__ = "stagings"
     __table_args__ = (ForeignKeyConstraint(["model", "version_id"], ["versions.model", "versions.id"]),)
@@ -688,7 +688,7 @@ class WorkerRow(Row):
     """quarantined_until: set and past, the worker is on trial: its next chunk ends the quarantine or renews it.
     quarantines: in a row, which makes each longer than the one before. forgiven_at: failures before it no longer count.
     speeds: {version id: {size class: frames a second}} as measured by itself (farm.domain.speed). bundles: {version id:
-    what it says of the files that it has or fetches} (farm.domain.staging)."""
+    what it says of the files that it has or fetches} (farm.domain.alias)."""
 
     __tablename__ = "workers"
 

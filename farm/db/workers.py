@@ -13,7 +13,9 @@ from farm.db import fleet, leases
 from farm.db.ledger import seconds_from_now
 from farm.db.rows import AttemptRow, ChunkRow, WorkerRow, has_failed, is_held, is_leased, is_waiting
 from farm.db.session import Session, run
+from farm.domain.alias import BundleNote
 from farm.domain.chunk import ChunkStatus
+from farm.domain.document import from_document
 from farm.domain.placement import QUEUES
 from farm.domain.retry import BLAMED
 from farm.domain.views import QueueView, WorkerView
@@ -40,6 +42,7 @@ def put(session: Session, **values: Any) -> None:
         "started_at": func.now(),
         "heartbeat_at": func.now(),
         "version_id": None,
+        "bundles": {},
     }
     renewed = {key: value for key, value in values.items() if key != "id"} | fresh
     session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=renewed))
@@ -62,6 +65,12 @@ def note(
     """A sign of life, with what is known anew."""
     known = {"version_id": version_id, "frames_per_s": frames_per_s, "speeds": speeds}
     change(session, worker_id, heartbeat_at=func.now(), **{k: v for k, v in known.items() if v is not None})
+
+
+def note_bundles(session: Session, worker_id: str, notes: Mapping[str, Any]) -> None:
+    """What a worker says of versions' files; nothing is written where it says what it said before."""
+    fresh = update(WorkerRow).where(WorkerRow.id == worker_id, WorkerRow.bundles != notes).values(bundles=notes)
+    session.execute(fresh, execution_options={"synchronize_session": False})
 
 
 def is_kept_out(session: Session, worker_id: str) -> bool:
@@ -206,6 +215,7 @@ def _views(session: Session, condition: ColumnElement[bool]) -> tuple[WorkerView
                 quarantined_until=row.quarantined_until,
                 quarantine_reason=row.quarantine_reason,
                 info=row.info,
+                bundles={key: from_document(BundleNote, note) for key, note in row.bundles.items()},
                 started_at=row.started_at,
                 heartbeat_at=row.heartbeat_at,
             ),

@@ -28,8 +28,13 @@ class Action(StrEnum):
     ASSET_COMPLETED = "asset.completed"
     ASSET_DELETED = "asset.deleted"
     VERSION_REGISTERED = "version.registered"
+    VERSION_EVALUATED = "version.evaluated"
+    GATE_CHANGED = "model.gate_changed"
+    ALIAS_STAGED = "alias.staged"
     ALIAS_PROMOTED = "alias.promoted"
     ALIAS_ROLLED_BACK = "alias.rolled_back"
+    CANARY_SHARED = "alias.share_changed"
+    CANARY_STOPPED = "alias.canary_stopped"
     WORKER_DRAINED = "worker.drained"
     WORKER_RESUMED = "worker.resumed"
     WORKER_QUARANTINED = "worker.quarantined"
@@ -52,8 +57,13 @@ class Action(StrEnum):
 SHARED: Final = frozenset(
     {
         Action.VERSION_REGISTERED,
+        Action.VERSION_EVALUATED,
+        Action.GATE_CHANGED,
+        Action.ALIAS_STAGED,
         Action.ALIAS_PROMOTED,
         Action.ALIAS_ROLLED_BACK,
+        Action.CANARY_SHARED,
+        Action.CANARY_STOPPED,
         Action.WORKER_DRAINED,
         Action.WORKER_RESUMED,
         Action.WORKER_QUARANTINED,

@@ -57,6 +57,7 @@ def job(view: JobView) -> dict[str, Any]:
         "eta": view.eta,
         "waiting_reason": view.waiting_reason,
         "model_version": view.version_id,
+        "cohort": view.cohort,
         "media": _media(view.plan) if view.plan else None,
         "scores": dict(view.scores),
         "flags": list(view.flags),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from farm.domain.alias import BundleNote, Cohort
 from farm.domain.batch import Rights
 from farm.domain.chunk import ChunkStatus, Reason, Work
 from farm.domain.job import BatchStatus, JobSpec, JobStatus, Kind, Phase
@@ -65,7 +66,8 @@ class BatchView:
 @dataclass(frozen=True)
 class JobView:
     """`error_*` are set when failed or expired. frames_total is 0 until planned. `preview_key`: a JPEG blob.
-    *_erased_at: since when those bytes are gone; deleted_at: because that was asked for."""
+    cohort: which of the two it got while a canary had a share. *_erased_at: since when those bytes are gone;
+    deleted_at: because that was asked for."""
 
     id: str
     tenant_id: str
@@ -79,6 +81,7 @@ class JobView:
     waiting_reason: str | None
     priority: int
     version_id: str
+    cohort: Cohort | None
     spec: JobSpec
     plan: PlanRecord | None
     frames_done: int
@@ -139,7 +142,8 @@ class ChunkView:
 
 @dataclass(frozen=True)
 class WorkerView:
-    """`alive`: heard of within the last WORKER_LOST_S. chunk_id: what it holds now. version_id: its loaded bundle."""
+    """`alive`: heard of within the last WORKER_LOST_S. chunk_id: what it holds now. version_id: its loaded bundle.
+    bundles: by version, how it stands with files that it was asked to have, or lost."""
 
     id: str
     host: str
@@ -154,6 +158,7 @@ class WorkerView:
     quarantined_until: datetime | None
     quarantine_reason: str | None
     info: Mapping[str, object]
+    bundles: Mapping[str, BundleNote]
     started_at: datetime
     heartbeat_at: datetime
 

@@ -24,6 +24,7 @@ class Topic(StrEnum):
     RUN_COMPLETED = "training_run.completed"
     RUN_ALERT = "training_run.alert"
     MODEL_PROMOTED = "model.promoted"
+    CANARY_STOPPED = "model.canary_stopped"
     PING = "ping"
 
 

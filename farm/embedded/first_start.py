@@ -8,10 +8,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import util
 from pathlib import Path
+from urllib.parse import quote
 
 from farm.db import migrate
 from farm.db.session import Database, connect
@@ -21,8 +23,8 @@ from farm.embedded import process
 from farm.embedded.address import Address
 from farm.errors import Rejected
 from farm.flow import keys, versions
+from farm.flow.register import register
 from farm.settings import FarmSettings
-from farm.storage import keys as object_keys
 from farm.storage.blobs import open_store
 
 TENANT = "embedded"
@@ -123,25 +125,17 @@ def _crown(database: Database, settings: FarmSettings, say: Say, logs: Path | No
 
 
 def _register(database: Database, settings: FarmSettings, bundle: Path) -> Version:
-    raw = (bundle / "manifest.json").read_bytes()
-    manifest: Mapping[str, object] = json.loads(raw)
-    digest = hashlib.sha256(raw).hexdigest()
     store = open_store(settings.storage_url, settings.storage_endpoint_url)
-    folder = object_keys.bundle(digest)
-    for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        store.put_file(path, object_keys.bundle_file(folder, path.relative_to(bundle).as_posix()))
-    name = str(manifest["name"])
+    raw = (bundle / "manifest.json").read_bytes()
+    name, digest = str(json.loads(raw)["name"]), hashlib.sha256(raw).hexdigest()
+    take = partial(register, database, store, f"file://{quote(str(bundle.resolve()))}")
     try:
-        return _promote(database, name, folder, digest, manifest)
+        version = take(name=name).version
     except Rejected as error:  # a database from outside may use the name for other weights
         if error.code != "version_name_taken":
             raise
-    return _promote(database, f"{name}-{digest[:8]}", folder, digest, manifest)
-
-
-def _promote(database: Database, name: str, folder: str, digest: str, manifest: Mapping[str, object]) -> Version:
+        version = take(name=f"{name}-{digest[:8]}").version
     with database.transaction() as session:
-        version = versions.register(session, name=name, bundle_key=folder, bundle_sha256=digest, manifest=manifest)
         return versions.promote(session, CHAMPION, version.id, actor=Actor(ACTOR))
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from farm.db.session import Database
+from farm.domain import bundle
 from farm.domain.bundle import EVALUATION, MANIFEST, MOST_TEXT, read_evaluation, read_manifest
 from farm.domain.gate import Decision
 from farm.domain.tenant import FARM, Actor
@@ -21,13 +21,7 @@ from farm.flow import versions
 from farm.storage import keys
 from farm.storage.blobs import BlobStore, Stat, open_store
 
-BUNDLE: Final = "bundle/"
 STATUS: Final = "status.json"
-RECIPE: Final = "recipe.json"
-CHECKPOINTS: Final = "checkpoints/"
-REPORT_FILE: Final = re.compile(r"(evaluation\.json|recipe\.json|report\.(html|md)|(plots|grids)/[\w.-]+\.(png|svg))")
-"""What of a run's folder is kept beside a version, for people."""
-MOST_REPORT_FILES: Final = 200
 
 
 @dataclass(frozen=True)
@@ -51,9 +45,9 @@ def register(
 ) -> Registered:
     """Make the bundle of a finished run a version (a candidate), with its evaluation and report.
 
-    store: the farm's own. out: where the run wrote, `file:///folder` or `s3://bucket/prefix` (of the server
-    `endpoint_url`). lineage: what the caller knows; recipe, seeds, checkpoints and dataset come from the run's files
-    where it says nothing. May be repeated: the same bundle under the same name is the same version.
+    store: the farm's own. out: where the run wrote, or a bundle's own folder: `file:///folder` or `s3://bucket/prefix`
+    (of the server `endpoint_url`). lineage: what the caller knows; recipe, seeds, checkpoints and dataset come from the
+    run's files where it says nothing. May be repeated: the same bundle under the same name is the same version.
 
     Raises Rejected: "run_unfinished", "bundle_invalid" (with all problems: bundle_missing, bundle_incomplete,
     bundle_corrupt, manifest_invalid, evaluation_invalid), and those of `farm.flow.versions.register`. Transient when a
@@ -62,10 +56,11 @@ def register(
     source = open_store(out, endpoint_url)
     found = {stat.key: stat for stat in source.list("")}
     _check_finished(source, found)
-    manifest, digest, evaluation = _documents(source, found)
+    files = bundle.run_files(found)
+    manifest, digest, evaluation = _documents(source, found, files.bundle)
     with tempfile.TemporaryDirectory(prefix="dubfarm-register-") as scratch:
-        folder = _copy_bundle(source, store, manifest, digest, Path(scratch))
-        reports = _copy_reports(source, store, digest, found, Path(scratch))
+        folder = _copy_bundle(source, store, files.bundle, manifest, digest, Path(scratch))
+        reports = _copy_reports(source, store, digest, files.report, Path(scratch))
     with database.transaction() as session:
         version = versions.register(
             session,
@@ -74,7 +69,7 @@ def register(
             bundle_sha256=digest,
             manifest=manifest,
             model=model,
-            lineage=_lineage(source, found, manifest, lineage or Lineage()),
+            lineage=bundle.lineage(lineage or Lineage(), files, manifest, _json(source, found, bundle.RECIPE) or {}),
             evaluation=evaluation,
             reports=reports,
             actor=actor,
@@ -92,16 +87,16 @@ def _check_finished(source: BlobStore, found: Found) -> None:
         raise Rejected("run_unfinished", f"the run is {state}: only one that succeeded is registered")
 
 
-def _documents(source: BlobStore, found: Found) -> tuple[Mapping[str, Any], str, Mapping[str, Any] | None]:
+def _documents(source: BlobStore, found: Found, at: str) -> tuple[Mapping[str, Any], str, Mapping[str, Any] | None]:
     """Manifest, its SHA-256, and the evaluation where there is one; everything that is wrong with the bundle."""
-    if BUNDLE + MANIFEST not in found:
-        raise Rejected("bundle_invalid", f"nothing at {BUNDLE}{MANIFEST}", problems=(_missing(),))
+    if at + MANIFEST not in found:
+        raise Rejected("bundle_invalid", f"nothing at {at}{MANIFEST}", problems=(_missing(at),))
     problems: list[Problem] = []
     manifest: Mapping[str, Any] = {"files": {}}
     evaluation = None
-    digest = source.digest(BUNDLE + MANIFEST).sha256
+    digest = source.digest(at + MANIFEST).sha256
     try:
-        manifest = read_manifest(source.get_bytes(BUNDLE + MANIFEST))
+        manifest = read_manifest(source.get_bytes(at + MANIFEST))
     except Rejected as error:
         problems += error.problems
     if EVALUATION in found:
@@ -109,46 +104,47 @@ def _documents(source: BlobStore, found: Found) -> tuple[Mapping[str, Any], str,
             evaluation = read_evaluation(source.get_bytes(EVALUATION))
         except Rejected as error:
             problems += error.problems
-    problems += _file_problems(source, found, manifest["files"])
+    problems += _file_problems(source, found, at, manifest["files"])
     if problems:
         raise Rejected("bundle_invalid", "; ".join(p.detail for p in problems), problems=tuple(problems))
     return manifest, digest, evaluation
 
 
-def _missing() -> Problem:
-    return Problem("bundle_missing", f"there is no {BUNDLE}{MANIFEST}: the run wrote no bundle")
+def _missing(at: str) -> Problem:
+    return Problem("bundle_missing", f"there is no {at}{MANIFEST}: the run wrote no bundle")
 
 
-def _file_problems(source: BlobStore, found: Found, files: Mapping[str, str]) -> Iterator[Problem]:
+def _file_problems(source: BlobStore, found: Found, at: str, files: Mapping[str, str]) -> Iterator[Problem]:
     for path, sha256 in sorted(files.items()):
         try:
             keys.bundle_file("b", path)
         except Rejected as error:
             yield from error.problems
             continue
-        if BUNDLE + path not in found:
+        if at + path not in found:
             yield Problem("bundle_incomplete", f"the manifest lists {path}, which is not there")
-        elif (its := source.digest(BUNDLE + path).sha256) != sha256:
+        elif (its := source.digest(at + path).sha256) != sha256:
             yield Problem("bundle_corrupt", f"{path} has SHA-256 {its}, not {sha256}")
 
 
-def _copy_bundle(source: BlobStore, store: BlobStore, manifest: Mapping[str, Any], digest: str, scratch: Path) -> str:
+def _copy_bundle(
+    source: BlobStore, store: BlobStore, at: str, manifest: Mapping[str, Any], digest: str, scratch: Path
+) -> str:
     """The bundle's folder in the farm's store. Bytes are named by content and checked again as they pass: repeating
     this after a cut harms nothing, and nothing else can come under their names."""
     folder = keys.bundle(digest)
     for path, sha256 in {**manifest["files"], MANIFEST: digest}.items():
         part = scratch / "part"
-        if source.get_file(BUNDLE + path, part).sha256 != sha256:
+        if source.get_file(at + path, part).sha256 != sha256:
             raise Rejected("bundle_corrupt", f"{path} changed while it was read")
         store.put_file(part, keys.bundle_file(folder, path))
     return folder
 
 
 def _copy_reports(
-    source: BlobStore, store: BlobStore, digest: str, found: Found, scratch: Path
+    source: BlobStore, store: BlobStore, digest: str, kept: Sequence[str], scratch: Path
 ) -> Mapping[str, ReportFile]:
-    kept = [path for path in sorted(found) if REPORT_FILE.fullmatch(path)][:MOST_REPORT_FILES]
-    evaluation = source.digest(EVALUATION).sha256 if EVALUATION in found else "none"
+    evaluation = source.digest(EVALUATION).sha256 if EVALUATION in kept else "none"
     reports: dict[str, ReportFile] = {}
     for path in kept:
         part = scratch / "part"
@@ -156,26 +152,6 @@ def _copy_reports(
         blob = store.put_file(part, keys.report(digest, evaluation, path))
         reports[path] = ReportFile(blob.key, blob.size_bytes, blob.sha256)
     return reports
-
-
-def _lineage(source: BlobStore, found: Found, manifest: Mapping[str, Any], known: Lineage) -> Lineage:
-    """What is known, completed from the run's files."""
-    recipe = _json(source, found, RECIPE) or {}
-    seeds = [seed for seed in (manifest.get("seed"), recipe.get("seed")) if isinstance(seed, int)]
-    names = {key.removeprefix(CHECKPOINTS).partition("/")[0]: None for key in found if key.startswith(CHECKPOINTS)}
-    return replace(
-        known,
-        recipe=known.recipe or recipe.get("name"),
-        seeds=known.seeds or tuple(dict.fromkeys(seeds)),
-        dataset_version=known.dataset_version or _corpus(str(manifest.get("source", ""))),
-        checkpoints=known.checkpoints or tuple(names),
-    )
-
-
-def _corpus(source: str) -> str | None:
-    """The corpus' content address, as the trainer writes it into a manifest's `source`."""
-    match = re.search(r"corpus ([0-9a-f]{8,64})", source)
-    return match.group(1) if match else None
 
 
 def _json(source: BlobStore, found: Found, path: str) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from farm import trace
 from farm.db import assets as asset_rows
 from farm.db import batches, jobs, leases, ledger, shares, standing
 from farm.db.session import Session
+from farm.domain.alias import Cohort, cohort_of
 from farm.domain.asset import AssetStatus
 from farm.domain.audit import Action
 from farm.domain.batch import BatchSpec
@@ -21,7 +22,7 @@ from farm.domain.limits import InputLimits
 from farm.domain.placement import queue_for
 from farm.domain.submission import media_of, problems
 from farm.domain.tenant import FARM, Actor
-from farm.domain.version import Version
+from farm.domain.version import CHAMPION, Version
 from farm.domain.views import BatchView
 from farm.errors import Problem, Rejected
 from farm.flow import audit, tenants, versions
@@ -34,7 +35,8 @@ def check(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits
 
 
 def submit(session: Session, tenant_id: str, spec: BatchSpec, limits: InputLimits, *, actor: Actor = FARM) -> BatchView:
-    """Write a batch, its jobs (validating) and their plan chunks (waiting), with the model version pinned.
+    """Write a batch, its jobs (validating) and their plan chunks (waiting), with the model version pinned: of a batch
+    that asks for champion, a running canary's share of the jobs gets the canary.
 
     Raises Rejected("batch_invalid") holding every problem of `check`, and Rejected("quota_exceeded").
     """
@@ -111,7 +113,12 @@ def _refused_destination(uri: str, limits: InputLimits) -> Rejected | None:
 
 
 def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, actor: Actor) -> str:
-    batch_id, queue = new_id("bat"), queue_for(version.manifest)
+    batch_id, queues = new_id("bat"), {version.id: queue_for(version.manifest)}
+    canary = versions.canary(session) if spec.model == CHAMPION else None
+    share = None
+    if canary is not None:
+        share = canary.share
+        queues[canary.version.id] = queue_for(canary.version.manifest)
     batches.add(
         session,
         id=batch_id,
@@ -134,7 +141,9 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
     rights = spec.rights or (None,) * len(spec.items)
     for k, (item, number) in enumerate(zip(spec.items, jobs.numbers(session, len(spec.items)), strict=True)):
         job_id = new_id("job")
-        shared = {"tenant_id": tenant_id, "priority": spec.priority}
+        cohort = cohort_of(job_id, share)
+        its = canary.version.id if canary is not None and cohort is Cohort.CANARY else version.id
+        shared = {"tenant_id": tenant_id, "priority": spec.priority, "version_id": its}
         job_rows.append(
             {
                 "id": job_id,
@@ -145,7 +154,7 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
                 "kind": item.kind,
                 "status": JobStatus.VALIDATING,
                 "status_reason": "submitted",
-                "version_id": version.id,
+                "cohort": cohort,
                 "deadline": spec.deadline,
                 "spec": to_document(item),
                 "rights": to_document(rights[k]),
@@ -160,15 +169,14 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
                 "ordinal": 0,
                 "work": Work.PLAN,
                 "status": ChunkStatus.WAITING,
-                "queue": queue,
-                "version_id": version.id,
+                "queue": queues[its],
                 **shared,
             }
         )
         for asset_id in leases.asset_ids(item):
             use_rows.append({"media": asset_id, "job_id": job_id})
     jobs.add(session, job_rows, chunk_rows, use_rows)
-    shares.wake(session, tenant_id, [queue])
+    shares.wake(session, tenant_id, {queues[str(row["version_id"])] for row in job_rows})
     audit.record(session, actor, Action.BATCH_SUBMITTED, batch_id, {"jobs": len(spec.items)}, tenant_id=tenant_id)
     standing.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
     return batch_id

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from farm.db import versions
 from farm.db.session import Session
 from farm.domain import gate
+from farm.domain.alias import DEFAULT_SHARE, Alias, Move
 from farm.domain.audit import Action
-from farm.domain.gate import Decision, Measured
+from farm.domain.document import to_document
+from farm.domain.gate import Decision, Gate, Measured
 from farm.domain.ids import new_id
 from farm.domain.placement import queue_for
 from farm.domain.tenant import FARM, Actor
-from farm.domain.version import CHAMPION, MODEL, Lineage, ReportFile, Version
+from farm.domain.version import CANARY, CHAMPION, GATED, MODEL, Lineage, ReportFile, Version
 from farm.domain.webhook import Topic
-from farm.errors import Rejected
+from farm.errors import Problem, Rejected
 from farm.flow import audit, notify
 
 
@@ -33,7 +36,8 @@ def register(
     actor: Actor = FARM,
 ) -> Version:
     """Make uploaded weights known, with what the gate says of them now. The same bundle under the same name is answered
-    with its version again. Files that a finished run left behind come in through `farm.flow.register`.
+    with its version again, and its evaluation where there is a newer one. Files that a finished run left behind come in
+    through `farm.flow.register`.
 
     `trained` and `licence` are read from the manifest. Rejected("version_name_taken") when the name has other weights,
     "manifest_queue" when the manifest's queue is no name of one.
@@ -63,6 +67,12 @@ def register(
     found = versions.named(session, model, name)
     if found is None or found.bundle_sha256 != bundle_sha256:
         raise Rejected("version_name_taken", f"{model} has a version {name!r} with other weights", pointer="/name")
+    if evaluation is None or evaluation == found.evaluation:
+        return found
+    found = replace(found, evaluation=evaluation, reports=reports or {})
+    found = replace(found, gate=decide(session, found))
+    versions.set_evaluation(session, found)
+    audit.record(session, actor, Action.VERSION_EVALUATED, found.id, {"model": model, "name": name})
     return found
 
 
@@ -87,50 +97,194 @@ def resolve(session: Session, text: str, model: str = MODEL) -> Version | None:
     return found or versions.named(session, model, text)
 
 
-def promote(session: Session, alias: str, version_id: str, *, actor: Actor, model: str = MODEL) -> Version:
-    """Move an alias (made if new) to a version, audited. Running jobs keep the version that they pinned.
-    Rejected("version_not_found")."""
+@dataclass(frozen=True)
+class Canary:
+    """What a share of the jobs that ask for champion gets instead."""
+
+    version: Version
+    share: float
+
+
+def canary(session: Session, model: str = MODEL) -> Canary | None:
+    """The canary that runs now: it has a share, and is not the champion itself."""
+    alias = versions.alias(session, CANARY, model)
+    if alias is None or not alias.share:
+        return None
+    champion = versions.alias(session, CHAMPION, model)
+    version = versions.get(session, alias.version_id)
+    if version is None or champion is None or champion.version_id == version.id:
+        return None
+    return Canary(version, alias.share)
+
+
+def promote(
+    session: Session,
+    alias: str,
+    version_id: str,
+    *,
+    actor: Actor,
+    model: str = MODEL,
+    share: float | None = None,
+    force: bool = False,
+    revision: int | None = None,
+) -> Version:
+    """Move an alias (made if new) to a version now, audited. Jobs that were submitted keep the version that they
+    pinned. `farm.flow.staging` waits for the workers first.
+
+    share: of a canary; None keeps what it has, or DEFAULT_SHARE for a new one. force: past the gate, with its reasons
+    in the audit log. revision: the alias's, as the caller saw it. Raises Rejected: "version_not_found", "gate_refused"
+    (with a problem a reason), "share_refused", "alias_moved".
+    """
+    version, move = weigh(
+        session, alias, version_id, actor=actor, model=model, share=share, force=force, revision=revision
+    )
+    carry_out(session, alias, version, move, versions.alias(session, alias, model, lock=True))
+    return version
+
+
+def weigh(
+    session: Session,
+    alias: str,
+    version_id: str,
+    *,
+    actor: Actor,
+    model: str,
+    share: float | None,
+    force: bool,
+    revision: int | None,
+) -> tuple[Version, Move]:
+    """What a promotion would do, or why it is refused (see `promote`); the gate's decision is kept with the version."""
     version = versions.get(session, version_id) or versions.named(session, model, version_id)
     if version is None or version.model != model:
         raise Rejected("version_not_found", f"{model} has no version {version_id}", pointer="/version")
-    previous = versions.lock_alias(session, model, alias)
-    if previous != version.id:
-        versions.move(session, model, alias, version.id, kind="promote", previous=previous, actor=_name(actor))
-        detail = {"version": version.id, "previous": previous}
-        audit.record(session, actor, Action.ALIAS_PROMOTED, f"{model}/{alias}", detail)
-        _announce(session, model, alias, version, previous, "promote")
-    return version
+    if share is not None and alias != CANARY:
+        raise Rejected("share_refused", f"only {CANARY} has a share, not {alias}", pointer="/canary_share")
+    current = versions.alias(session, alias, model, lock=True)
+    seen = 0 if current is None else current.revision
+    if revision is not None and revision != seen:
+        raise Rejected("alias_moved", f"{alias} is at revision {seen} by now, not {revision}: look at it again")
+    reasons: tuple[str, ...] = ()
+    if alias in GATED and (current is None or current.version_id != version.id):
+        reasons = judge(session, version).reasons
+        if reasons and not force:
+            raise Rejected(
+                "gate_refused",
+                f"the gate refuses {version.name}: {'; '.join(reasons)}",
+                problems=tuple(Problem("below_the_gate", reason, "/version") for reason in reasons),
+            )
+    if alias == CANARY and share is None:
+        is_same = current is not None and current.version_id == version.id
+        share = current.share if current is not None and is_same else DEFAULT_SHARE
+    return version, Move(actor, share, bool(reasons), reasons, seen)
 
 
-def rollback(session: Session, alias: str, *, actor: Actor, model: str = MODEL) -> Version:
-    """Undo the alias's last promotion that was not undone yet. Rejected("alias_not_found", "nothing_to_roll_back")."""
-    current = versions.lock_alias(session, model, alias)
+def judge(session: Session, version: Version) -> Decision:
+    """What the gate says now, kept with the version."""
+    decision = decide(session, version)
+    versions.note_decision(session, version.id, decision)
+    return decision
+
+
+def carry_out(session: Session, alias: str, version: Version, move: Move, current: Alias | None) -> None:
+    """Make a weighed move; current: the alias, locked. What else waited for this alias is superseded."""
+    versions.drop_staging(session, version.model, alias)
+    previous = None if current is None else current.version_id
+    is_same = previous == version.id
+    if is_same and current is not None and current.share == move.share:
+        return
+    kind = "share" if is_same else "promote"
+    _move(session, alias, version, kind, previous, move)
+    if is_same:
+        return
+    _announce(session, version.model, alias, version, previous, kind)
+    canary = versions.alias(session, CANARY, version.model, lock=True) if alias == CHAMPION else None
+    if canary is not None and canary.version_id == version.id and canary.share:
+        # Its share is over: a rollback of the champion must not bring it back.
+        why = Move(move.actor, 0.0, False, (f"it is the {CHAMPION} now",), canary.revision)
+        _move(session, CANARY, version, "share", version.id, why)
+
+
+def rollback(session: Session, alias: str, *, actor: Actor, model: str = MODEL, revision: int | None = None) -> Version:
+    """Undo the alias's last promotion that was not undone yet, at once; a canary comes back without a share.
+
+    Rejected("alias_not_found", "nothing_to_roll_back", "alias_moved").
+    """
+    current = versions.alias(session, alias, model, lock=True)
     if current is None:
         raise Rejected("alias_not_found", f"{model} has no alias {alias!r}")
+    if revision is not None and revision != current.revision:
+        raise Rejected("alias_moved", f"{alias} is at revision {current.revision} by now, not {revision}")
     before = versions.undo_last(session, model, alias)
     if before is None:
         raise Rejected("nothing_to_roll_back", f"{alias!r} of {model} has pointed to nothing before this version")
-    versions.move(session, model, alias, before, kind="rollback", previous=current, actor=_name(actor))
-    detail = {"version": before, "previous": current}
-    audit.record(session, actor, Action.ALIAS_ROLLED_BACK, f"{model}/{alias}", detail)
     version = versions.get(session, before)
     assert version is not None
-    _announce(session, model, alias, version, current, "rollback")
+    versions.drop_staging(session, model, alias)
+    move = Move(actor, 0.0 if alias == CANARY else None, False, (), current.revision)
+    _move(session, alias, version, "rollback", current.version_id, move)
+    _announce(session, model, alias, version, current.version_id, "rollback")
     return version
 
 
+def set_gate(session: Session, model: str, rules: Gate | None, *, actor: Actor) -> Gate:
+    """Give a model a gate of its own, or with None the default again. Rejected("invalid") with every problem."""
+    if rules is not None and (problems := gate.problems(rules)):
+        raise Rejected("invalid", f"{len(problems)} problems", problems=problems)
+    versions.set_gate(session, model, rules)
+    detail = to_document(rules or gate.DEFAULT)
+    audit.record(session, actor, Action.GATE_CHANGED, model, detail)
+    return rules or gate.DEFAULT
+
+
+_ACTIONS: Final = {
+    "promote": Action.ALIAS_PROMOTED,
+    "rollback": Action.ALIAS_ROLLED_BACK,
+    "share": Action.CANARY_SHARED,
+    "stop": Action.CANARY_STOPPED,
+}
+
+
+def _move(session: Session, alias: str, version: Version, kind: str, previous: str | None, move: Move) -> None:
+    versions.move(
+        session,
+        version.model,
+        alias,
+        version.id,
+        kind=kind,
+        previous=previous,
+        actor=move.actor.key_id or move.actor.name,
+        share=move.share,
+        forced=move.forced,
+        reasons=move.reasons,
+    )
+    detail: dict[str, object] = {"version": version.id, "previous": previous}
+    if move.share is not None:
+        detail["share"] = move.share
+    if move.reasons:
+        detail |= {"forced": move.forced, "reasons": list(move.reasons)}
+    audit.record(session, move.actor, _ACTIONS[kind], f"{version.model}/{alias}", detail)
+
+
+def stop_canary(session: Session, canary: Alias, reasons: Sequence[str], *, actor: Actor = FARM) -> None:
+    """Its share becomes 0, with the reasons; recorded, audited and told. canary: locked."""
+    version = versions.get(session, canary.version_id)
+    assert version is not None
+    _move(session, canary.name, version, "stop", version.id, Move(actor, 0.0, False, tuple(reasons), canary.revision))
+    data = {"model": canary.model, "version_id": version.id, "version": _shown(version), "reasons": list(reasons)}
+    notify.announce(session, Topic.CANARY_STOPPED, data, None)
+
+
 def _announce(session: Session, model: str, alias: str, version: Version, previous: str | None, kind: str) -> None:
-    shown = {"id": version.id, "name": version.name, "trained": version.trained, "licence": version.licence}
     data = {
         "model": model,
         "alias": alias,
         "kind": kind,
         "version_id": version.id,
         "previous_version_id": previous,
-        "version": shown,
+        "version": _shown(version),
     }
     notify.announce(session, Topic.MODEL_PROMOTED, data, None)
 
 
-def _name(actor: Actor) -> str:
-    return actor.key_id or actor.name
+def _shown(version: Version) -> dict[str, object]:
+    return {"id": version.id, "name": version.name, "trained": version.trained, "licence": version.licence}

@@ -24,7 +24,12 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        (self.root / WRITING).mkdir(parents=True, exist_ok=True)
+
+    def _part_file(self, key: str) -> Path:
+        """A new file of the folder; made when first written to: what is only read may be somebody else's."""
+        with _errors(key):
+            (self.root / WRITING).mkdir(parents=True, exist_ok=True)
+        return self.root / WRITING / secrets.token_hex(16)
 
     def put_file(self, path: Path, key: str, *, if_absent: bool = False) -> Blob:
         with path.open("rb") as file:
@@ -38,7 +43,7 @@ class LocalStore:
 
     def _put(self, parts: Iterable[bytes], key: str, *, if_absent: bool = False, max_bytes: int | None = None) -> Blob:
         dest = self._path(key)
-        part_file = self.root / WRITING / secrets.token_hex(16)
+        part_file = self._part_file(key)
         size, digest = 0, hashlib.sha256()
         try:
             # The caller's own errors, while it yields parts, pass through as they are.
@@ -114,7 +119,7 @@ class LocalStore:
 
     def copy(self, key: str, dest_key: str) -> None:
         # A second name for the same bytes: files are never written to once they have a key.
-        part_file = self.root / WRITING / secrets.token_hex(16)
+        part_file = self._part_file(key)
         with _errors(key):
             os.link(self._path(key), part_file)
             try:

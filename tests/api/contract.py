@@ -30,11 +30,12 @@ BEYOND_SCHEMA = {
     "cursors are opaque": (
         "list_batches", "list_jobs", "list_assets", "list_chunks", "list_tenants", "list_audit", "list_keys",
         "list_workers", "list_versions", "list_aliases", "list_endpoints", "list_deliveries", "list_runs",
-        "list_schedules",
+        "list_schedules", "list_alias_moves",
     ),
     "names, times and uris that this farm does not take, fields that exclude each other": (
         "submit_batch", "complete_asset", "register_version", "set_alias", "rollback_alias", "create_key",
         "create_tenant_key", "create_endpoint", "change_endpoint", "replay_since", "create_run", "put_schedule",
+        "set_gate", "compare_versions",
     ),
     "whole numbers with a point (95.0), which JSON Schema counts as integers": (
         "set_job_priority", "set_batch_priority", "set_tenant",

@@ -24,7 +24,7 @@ from tests.api.hands import Hands
 
 OWNED = {"batch_id", "job_id", "asset_id", "key_id", "endpoint_id", "delivery_id"}
 # Belong to the farm, not to a tenant; what they show of jobs is tested below.
-SHARED = {"worker_id": "wrk_none", "model": "pdfgc", "version": "api-tests", "alias": "nobody"}
+SHARED = {"worker_id": "wrk_none", "model": "pdfgc", "version": "api-tests", "alias": "nobody", "file": "none"}
 # What only the tenant that runs the farm may ask: of other tenants, and changes to what all share.
 OPERATORS = {"tenant_id", "run_id", "schedule", "grid"}
 SECRET = "secret-project"
@@ -74,6 +74,7 @@ BODIES: dict[str, Any] = {
     "set_batch_priority": {"priority": 1},
     "set_job_priority": {"priority": 1},
     "set_alias": {"version": "x"},
+    "set_gate": {"rules": [{"metric": "", "direction": "up"}]},
     "create_key": {"name": "x"},
     "create_tenant_key": {"name": "x"},
     "submit_batch": {"items": []},

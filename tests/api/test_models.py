@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from farm.client import ApiError, Client
 from farm.db import versions as rows
@@ -36,6 +37,13 @@ def key(api: Api) -> Iterator[str]:
     """Models are changed by the tenant that runs the farm."""
     with admin_of(api, OPERATORS) as key:
         yield key
+
+
+@pytest.fixture(autouse=True)
+def _nobody_works(api: Api) -> None:
+    """Aliases wait for workers that serve; other tests' would never fetch a thing."""
+    with api.database.transaction() as session:
+        session.execute(sa.text("update workers set left_at = now()"))
 
 
 @pytest.fixture
@@ -138,3 +146,98 @@ def test_an_alias_with_one_version_has_no_way_back(client: Client, champion_kept
     client.set_alias("only-once", champion_kept)
     with pytest.raises(ApiError, match="409 nothing_to_roll_back"):
         client.rollback("only-once")
+
+
+EVALUATION = {"evaluation_set": "a", "psnr": 20.0, "leak": {"largest": 0.1}}
+
+
+@pytest.fixture
+def champion(client: Client, champion_kept: str, tmp_path: Path) -> Iterator[str]:
+    """A trained and evaluated version is champion, behind a gate of the test's own."""
+    client.set_gate([{"metric": "psnr", "direction": "up", "margin": 0.5}])
+    good = evaluated(client, tmp_path, f"good-{tmp_path.name}")
+    client.set_alias("champion", good.id)
+    yield good.id
+    client.set_gate(None)
+    client.set_alias("champion", champion_kept, force=True)
+
+
+def evaluated(client: Client, tmp_path: Path, name: str, **numbers: Any) -> Any:
+    """A run's folder, registered."""
+    out = tmp_path / f"run-{name}"
+    out.mkdir()
+    folder_of(out, "bundle", trained=True, source="puppets (corpus 0123456789ab)", seed=7)
+    (out / "evaluation.json").write_text(json.dumps(EVALUATION | numbers))
+    (out / "report.html").write_text("<h1>good</h1>")
+    (out / "recipe.json").write_text(json.dumps({"name": "smoke"}))
+    (out / "grids").mkdir()
+    (out / "grids" / "last.png").write_bytes(b"\x89PNG")
+    return client.register_version(out, name=name)
+
+
+def test_a_run_is_shown_with_lineage_gate_and_report(client: Client, http: httpx.Client, champion: str, tmp_path: Path):
+    worse = evaluated(client, tmp_path, f"worse-{tmp_path.name}", psnr=19.0)
+    assert worse.lineage is not None
+    assert (worse.lineage.recipe, worse.lineage.dataset_version, worse.lineage.seeds) == ("smoke", "0123456789ab", (7,))
+    assert worse.evaluation == EVALUATION | {"psnr": 19.0}
+    assert worse.gate is not None
+    assert (worse.gate.passed, worse.gate.champion) == (False, champion)
+    assert worse.gate.reasons[0].startswith("psnr: 19; needed at least 19.5")
+    assert set(worse.report) == {"evaluation.json", "grids/last.png", "recipe.json", "report.html"}
+    page = http.get(worse.report["report.html"]["url"])
+    assert (page.text, page.headers["content-type"].split(";")[0]) == ("<h1>good</h1>", "text/html")
+    assert page.headers["content-security-policy"].startswith("sandbox")
+    assert http.get(worse.report["grids/last.png"]["url"]).content == b"\x89PNG"
+    assert http.get(f"/v1/models/pdfgc/versions/{worse.id}/report/bundle/manifest.json").status_code == 404
+
+
+def test_the_gate_over_http(client: Client, http: httpx.Client, champion: str, tmp_path: Path):
+    worse = evaluated(client, tmp_path, f"worse-{tmp_path.name}", psnr=19.0)
+    with pytest.raises(ApiError) as caught:
+        client.set_alias("champion", worse.id)
+    assert (caught.value.status, caught.value.code) == (409, "gate_refused")
+    assert [(e.pointer, e.code) for e in caught.value.errors] == [("/version", "below_the_gate")]
+    assert client.version("champion").id == champion
+    assert client.gate().rules[0].metric == "psnr"
+    wrong = http.put("/v1/models/pdfgc/gate", json={"rules": [{"metric": "a..b", "direction": "up"}]}).json()
+    assert [(e["pointer"], e["code"]) for e in wrong["errors"]] == [
+        ("/rules/0/metric", "metric_invalid"),
+        ("/rules/0", "rule_empty"),
+    ]
+    moved = client.set_alias("champion", worse.id, force=True)
+    newest = next(client.alias_moves("champion"))
+    assert (moved.version, newest.forced, newest.kind) == (worse.id, True, "promote")
+    assert newest.reasons[0].startswith("psnr: 19")
+    assert client.rollback("champion").version == champion
+    assert client.set_gate(None).is_default
+
+
+def test_a_canary_over_http(client: Client, http: httpx.Client, champion: str, tmp_path: Path):
+    new = evaluated(client, tmp_path, f"new-{tmp_path.name}")
+    moved = client.set_alias("canary", new.id, canary_share=1.0)
+    assert (moved.version, moved.canary_share, moved.staged) == (new.id, 1.0, None)
+    batch = client.submit(items())
+    (job,) = client.jobs(batch.id)
+    assert (batch.model_version, job.model_version, job.cohort) == (champion, new.id, "canary")
+    found = client.compare()
+    assert (found.champion, found.canary, found.canary_share, found.scores) == (champion, new.id, 1.0, ())
+    refused = http.put("/v1/models/pdfgc/aliases/champion", json={"version": new.id, "canary_share": 0.5}).json()
+    assert refused["code"] == "share_refused"
+    assert client.set_alias("canary", new.id, canary_share=0.0).canary_share == 0.0
+    assert [move.kind for move in client.alias_moves("canary")][:2] == ["share", "promote"]
+
+
+def test_whoever_comes_too_late_gets_a_412(client: Client, http: httpx.Client, champion: str):
+    seen = client.alias("champion").revision
+    url = "/v1/models/pdfgc/aliases/champion"
+    late = http.put(url, json={"version": champion}, headers={"If-Match": f'"{seen - 1}"'})
+    assert (late.status_code, late.json()["code"]) == (412, "alias_moved")
+    assert http.put(url, json={"version": champion}, headers={"If-Match": str(seen)}).status_code == 200
+    assert http.post(f"{url}/rollback", headers={"If-Match": "x"}).json()["code"] == "if_match_invalid"
+    assert http.post(f"{url}/rollback", headers={"If-Match": f'"{seen - 1}"'}).status_code == 412
+    again = {"Idempotency-Key": f"back-{seen}"}
+    first = http.post(f"{url}/rollback", headers=again)
+    second = http.post(f"{url}/rollback", headers=again)
+    assert first.status_code == second.status_code == 200
+    assert first.json() == second.json()
+    assert second.headers["Idempotent-Replayed"] == "true"

@@ -41,3 +41,26 @@ def test_a_dockerfile_copies_only_what_is_there_and_let_through() -> None:
             for source in line.split()[:-1]:
                 assert (root / source).exists(), f"{dockerfile.name}: {source}"
                 assert source.split("/")[0] in let_through, f"{dockerfile.name}: {source}"
+
+
+def copied(name: str) -> set[str]:
+    """What an image has of the tree, with the images that it is made from."""
+    text = (INFRA / f"Dockerfile.{name}").read_text()
+    found = {source for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for source in line.split()[:-1]}
+    base = re.search(r"^FROM dubfarm-(\w+)", text, re.MULTILINE)
+    return found | (copied(base.group(1)) if base else set())
+
+
+def extras(name: str) -> set[str]:
+    text = (INFRA / f"Dockerfile.{name}").read_text()
+    found = set(re.findall(r'"\.\[(\w+)\]"', text))
+    base = re.search(r"^FROM dubfarm-(\w+)", text, re.MULTILINE)
+    return found | (extras(base.group(1)) if base else set())
+
+
+def test_the_api_image_has_no_torch_and_the_others_no_api() -> None:
+    assert (copied("api") & {"workers", "trainer"}, extras("api")) == (set(), {"api"})
+    for name in ("worker", "trainer"):
+        assert "api" not in copied(name)
+        assert "api" not in extras(name)
+    assert "trainer" in extras("trainer")

@@ -214,18 +214,20 @@ def test_aliases_move_and_roll_back(fleet: Fleet) -> None:
             versions.register(session, name=f"n{k}", bundle_key="b", bundle_sha256=str(k), manifest={"licence": "CC0"})
             for k in range(3)
         ]
-        assert versions.register(session, name="n0", bundle_key="b", bundle_sha256="0", manifest={}) == made[0]
+        assert versions.register(session, name="n0", bundle_key="b", bundle_sha256="0", manifest={}).id == made[0].id
         with pytest.raises(Rejected, match="version_name_taken"):
             versions.register(session, name="n0", bundle_key="b", bundle_sha256="9", manifest={})
         for version in made:
             versions.promote(session, "champion", version.id, actor=Actor("ada"))
         for text in ("champion", made[2].id, "n2"):
-            assert versions.resolve(session, text) == made[2]
+            found = versions.resolve(session, text)
+            assert found is not None
+            assert found.id == made[2].id
         assert versions.resolve(session, "n9") is None
-        assert versions.rollback(session, "champion", actor=Actor("ada")) == made[1]
-        assert versions.rollback(session, "champion", actor=Actor("ada")) == made[0]
+        assert versions.rollback(session, "champion", actor=Actor("ada")).id == made[1].id
+        assert versions.rollback(session, "champion", actor=Actor("ada")).id == made[0].id
         versions.promote(session, "champion", made[2].id, actor=Actor("ada"))
-        assert versions.rollback(session, "champion", actor=Actor("ada")) == made[0]
+        assert versions.rollback(session, "champion", actor=Actor("ada")).id == made[0].id
         assert versions.rollback(session, "champion", actor=Actor("ada")).id == fleet.version
         with pytest.raises(Rejected, match="nothing_to_roll_back"):
             versions.rollback(session, "champion", actor=Actor("ada"))

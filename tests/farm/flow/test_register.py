@@ -27,7 +27,7 @@ def taken(database: Database, store: BlobStore, out: Path, name: str = "first", 
 
 
 def test_a_run_becomes_a_version_with_its_lineage_and_report(database: Database, store: BlobStore, tmp_path: Path):
-    out = run_folder(tmp_path / "out", evaluation={"psnr": {"stage3": 20.5}, "odd": float("nan")})
+    out = run_folder(tmp_path / "out", evaluation={"psnr": 20.5, "odd": float("nan")})
     made = taken(database, store, out, run="run_1", code_version="abc", parent="ver_0")
     assert made.decision.passed
     with database.transaction() as session:
@@ -38,7 +38,7 @@ def test_a_run_becomes_a_version_with_its_lineage_and_report(database: Database,
         checkpoints=("stage3-100",),
     )  # fmt: skip
     assert version.evaluation is not None
-    assert version.evaluation["psnr"] == {"stage3": 20.5}
+    assert version.evaluation["psnr"] == 20.5
     assert version.evaluation["odd"] is None
     assert set(version.reports) == {"evaluation.json", "grids/stage3.png", "recipe.json", "report.html"}
     assert store.get_bytes(version.reports["report.html"].key) == b"<h1>how good it is</h1>"
