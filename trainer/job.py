@@ -84,9 +84,11 @@ def after_stage(out: Out, stage: Stage, setting: Setting) -> dict[str, object] |
         return None
     figures = evaluate(setting, lips=stage.scene == "compose")
     (out.folder / f"after_{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
-    save_grid(out.folder / f"after_{stage.name}.png", setting)
-    for kind in ("json", "png"):
-        out.publish(f"after_{stage.name}.{kind}")
+    grid = f"grids/after_{stage.name}.png"
+    (out.folder / "grids").mkdir(exist_ok=True)
+    save_grid(out.folder / grid, setting)
+    for name in (f"after_{stage.name}.json", grid):
+        out.publish(name)
     return figures
 
 

@@ -37,7 +37,7 @@ def test_run_writes_a_bundle_that_says_what_it_is(
     assert (status["state"], status["stage_number"], status["stages"], status["error"]) == ("succeeded", 6, 6, None)
     assert status["losses"].keys() == set(curves["expression_generator"])
     for name in ("readout", "appearance_motion", "lip", "expression_generator"):
-        assert (tmp_path / f"after_{name}.png").stat().st_size > 1000
+        assert (tmp_path / "grids" / f"after_{name}.png").stat().st_size > 1000
 
 
 def invoke(out: Path, *arguments: str) -> tuple[int, dict]:
