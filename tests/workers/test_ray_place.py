@@ -36,6 +36,7 @@ class Head:
         command = [ray, "start", "--head", "--block", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
         command += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"]
         command += [f"--temp-dir={self.folder}", "--disable-usage-stats", "--object-store-memory=80000000"]
+        command += ["--ray-client-server-port=0"]  # none: nobody uses Ray's client here
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         with (self.folder / "head.log").open("ab") as log:
             self._process = subprocess.Popen(
