@@ -25,7 +25,7 @@ from farm.db.runs import Run
 from farm.db.session import Database
 from farm.domain import curves
 from farm.domain.override import Value
-from farm.domain.reconcile import STALL, Life, Over, Report, Room, make_room, report_of
+from farm.domain.reconcile import MOST_FRUITLESS, STALL, Life, Over, Report, Room, make_room, report_of
 from farm.domain.run import Attempt, OnSuccess, Outcome, RunError, RunSpec, RunStatus, resume_point
 from farm.domain.tenant import Actor
 from farm.domain.version import CHAMPION, Lineage
@@ -296,15 +296,19 @@ class Launcher:
                 return
             try:
                 self._launch(found, place)
-            except (Rejected, Transient) as error:
-                logger.warning("a training run does not start", run=found.attempt.run_id, detail=error.detail)
-                wrong = RunError(error.code, error.detail)
-                then = RunStatus.FAILED if isinstance(error, Rejected) else RunStatus.QUEUED
-                with self.database.transaction() as session:
-                    reconcile.fail(
-                        session, found.attempt, Over(Outcome.FAILED, then, f"{error.code}: {error.detail}", wrong)
-                    )
+            except (Rejected, Transient, OSError) as error:
+                self._not_started(found, error)
                 return
+
+    def _not_started(self, found: Launch, error: Rejected | Transient | OSError) -> None:
+        code, detail = ("os_error", str(error)) if isinstance(error, OSError) else (error.code, error.detail)
+        logger.warning("a training run does not start", run=found.attempt.run_id, code=code, detail=detail)
+        fruitless = found.fruitless + 1
+        is_over = isinstance(error, Rejected) or fruitless >= MOST_FRUITLESS
+        then = RunStatus.FAILED if is_over else RunStatus.QUEUED
+        over = Over(Outcome.FAILED, then, f"{code}: {detail}", RunError(code, detail), fruitless)
+        with self.database.transaction() as session:
+            reconcile.fail(session, found.attempt, over)
 
     def _launch(self, found: Launch, place: Place) -> None:
         run_id = found.attempt.run_id

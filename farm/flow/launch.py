@@ -14,10 +14,11 @@ from farm.flow.runs import move
 
 @dataclass(frozen=True)
 class Launch:
-    """What to start. began_at: (stage number, step) that the run had reached."""
+    """What to start. fruitless: attempts in a row before it that got nowhere."""
 
     attempt: Attempt
     spec: RunSpec
+    fruitless: int = 0
 
 
 def claim(session: Session, host: str | None, at_once: int) -> Launch | None:
@@ -49,7 +50,7 @@ def claim(session: Session, host: str | None, at_once: int) -> Launch | None:
         curves_read=0,
         stop_asked_at=None,
     )
-    return Launch(attempt, run.spec)
+    return Launch(attempt, run.spec, run.fruitless)
 
 
 def hold_back(session: Session, reason: str) -> None:

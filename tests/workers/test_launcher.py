@@ -171,6 +171,23 @@ def test_what_no_row_wants_is_ended_and_cancel_leaves_a_checkpoint(farm: Farm) -
     assert farm.trainers() == []
 
 
+def test_a_run_that_cannot_be_started_says_why(farm: Farm) -> None:
+    """No checkpoint to begin from: at once. A folder that cannot be written: after three tries."""
+    place = LocalPlace(farm_id(farm.url), Path("/proc/no/such/folder"))
+    launcher = Launcher(farm.database, farm.store, place, Terms(corpus=farm.folder / "corpus"))
+    first = farm.run(RunSpec("smoke")).id
+    for tries in range(1, 4):
+        launcher.turn()
+        view = farm.view(first)
+        assert view.attempts_total == tries
+    assert (view.status, view.error and view.error.code) == (RunStatus.FAILED, "os_error")
+    second = farm.run(RunSpec("smoke", resume_from=first)).id
+    launcher.turn()
+    view = farm.view(second)
+    assert (view.status, view.error and view.error.code) == (RunStatus.FAILED, "checkpoint_missing")
+    assert view.attempts_total == 1
+
+
 def state(pid: int) -> str:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:

@@ -33,10 +33,11 @@ class Head:
 
     def start(self) -> None:
         ray = str(Path(sys.executable).with_name("ray"))
-        command = [ray, "start", "--head", "--block", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
+        command = [ray, "start", "--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
         command += ["--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"]
         command += [f"--temp-dir={self.folder}", "--disable-usage-stats", "--object-store-memory=80000000"]
-        command += ["--ray-client-server-port=0"]  # none: nobody uses Ray's client here
+        # Not --block, which ends all of it when the server of Ray's client is slow to come up.
+        command += [f"--ray-client-server-port={free_port()}"]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         with (self.folder / "head.log").open("ab") as log:
             self._process = subprocess.Popen(
