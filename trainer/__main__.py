@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from farm.errors import Rejected, Transient
-from trainer import commands, job, loop, material, overrides
+from trainer import commands, job, judging, loop, material, overrides
 from trainer.checkpoint import OtherRecipe
 from trainer.job import Job
 from trainer.out import Out, open_out
@@ -33,6 +33,7 @@ FAILED: Final = 1
 STOPPED: Final = 3
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 commands.register(app)
+judging.register(app)
 
 
 @app.callback()
@@ -153,7 +154,7 @@ def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str
         def staged(stage: Stage, setting: Setting) -> None:
             figures = job.after_stage(out, stage, setting)
             if figures is not None:
-                bars.console.print(stage.name, figures["psnr"])
+                bars.console.print(stage.name, {"psnr": figures["stage1"]["psnr"], "made": figures.get("psnr")})
 
         def shown(status: Status) -> None:
             bars.update(tasks[status.stage], completed=status.step, speed=f"{status.samples_per_s:.0f} samples/s")

@@ -23,11 +23,12 @@ import torch
 from numpy.typing import NDArray
 
 from farm.media import mel
-from trainer.puppets.clip import act
+from trainer.puppets.clip import Clip, act
 from trainer.puppets.framing import POSE, picture_from_crop, pose_in_crop
 from trainer.puppets.parameters import COLUMN, GROUPS, NAMES, columns, identity
 from trainer.puppets.render import render
 from trainer.puppets.sentences import speak
+from trainer.puppets.speech import Speech
 
 FPS: Final = 25
 MEL_PER_FRAME: Final = 4
@@ -66,10 +67,13 @@ class CorpusSetting:
     seed: int = 1
     version: int = 3
     """Goes up when the same setting would draw other clips than before."""
+    languages: tuple[str, ...] = ()
+    """What is spoken; empty: the languages of the training."""
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        said = {name: value for name, value in asdict(self).items() if name != "languages" or value}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -173,18 +177,35 @@ def _shard(path: Path, setting: CorpusSetting, first: int, stop: int) -> tuple[N
         return data["pictures"], data["factors"], data["strip"]
 
 
-def draw_clip(setting: CorpusSetting, number: int) -> tuple[NDArray[np.uint8], NDArray, NDArray]:
-    """Pictures (T + L, 3, S, S), factors (T + L, F) and mel strip (80, W) of one clip: pure functions of its number."""
+@dataclass(frozen=True)
+class Scene:
+    """What a clip is rendered from: what is said, how it is acted, and the first frame that is kept."""
+
+    speech: Speech
+    clip: Clip
+    first: int
+    seed: int
+    dice: np.random.Generator
+
+
+def scene(setting: CorpusSetting, number: int) -> Scene:
+    """A pure function of the clip's number; `dice` are what is left for the rendering."""
     dice = np.random.default_rng((setting.seed, number))
     held_out = number >= setting.clips
-    speech = speak(dice, max(4, setting.frames // 6), held_out=held_out)
+    speech = speak(dice, max(4, setting.frames // 6), held_out=held_out, languages=setting.languages)
     while speech.duration_s + 0.3 < setting.frames / FPS:
-        speech = speak(dice, setting.frames // 3, held_out=held_out)
+        speech = speak(dice, setting.frames // 3, held_out=held_out, languages=setting.languages)
     seed = 1_000_000 * setting.seed + number
     clip = act(speech, seed, FPS)
-    first = int(dice.integers(0, len(clip.parameters_TP) - setting.frames + 1))
+    return Scene(speech, clip, int(dice.integers(0, len(clip.parameters_TP) - setting.frames + 1)), seed, dice)
+
+
+def draw_clip(setting: CorpusSetting, number: int) -> tuple[NDArray[np.uint8], NDArray, NDArray]:
+    """Pictures (T + L, 3, S, S), factors (T + L, F) and mel strip (80, W) of one clip: pure functions of its number."""
+    drawn = scene(setting, number)
+    clip, first, dice = drawn.clip, drawn.first, drawn.dice
     lively = entangle(clip.parameters_TP, dice)[first : first + setting.frames]
-    rows = torch.cat([lively, _loose(seed, setting.loose, dice)])
+    rows = torch.cat([lively, _loose(drawn.seed, setting.loose, dice)])
     runs = np.concatenate([np.zeros(setting.frames), 1 + np.arange(setting.loose)]).astype(np.int32)
     jitter = dice.standard_normal((1 + setting.loose, 4)) * [0.04, 0.04, 0.03, 0.03]
     place = picture_from_crop(rows, runs, torch.from_numpy(jitter[runs]).float())

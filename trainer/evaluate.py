@@ -1,125 +1,122 @@
-"""First figures of a run, all on identities and voices that were never trained on. The full tables are issue 5's.
+"""All metrics on a model: a bundle beside held-out puppets or filmed clips, or what a running training has so far.
 
-B pictures, N candidates, F factors.
+The report is a plain dict, as JSON has it: `evaluation_set`, `subject`, `reader`, `scope`, and a key a metric
+(`trainer.metrics.METRICS`); the gate names numbers by dotted path.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import torch
-from torch import Tensor
 
-from farm.nets.style import style
-from trainer import losses
-from trainer.corpus import FACTORS
+from trainer import footage, metrics_codes, metrics_factors, metrics_lips, metrics_pictures, metrics_stage, readout
+from trainer.corpus import CorpusSetting
+from trainer.landmark_prior import LandmarkPrior
+from trainer.landmarks import LandmarkReader
+from trainer.metrics import METRICS, measure
 from trainer.stages import Setting
+from trainer.subject import Subject
+from trainer.trial import SCOPES, SMOKE, Footage, Reader, Scope, Trial
+
+MODULES: Final = (metrics_factors, metrics_codes, metrics_pictures, metrics_lips, metrics_stage)
+"""Importing them enters their metrics."""
+FORMAT: Final = 1
+LANGUAGE: Final = ("lip_sync", "closed_open", "lse", "nlse_c", "retrieval")
+"""Asked again of voices in a language that was never heard."""
+BEFORE_STAGE_3: Final = ("stage1", "retrieval", "code_r2")
+"""What can be asked before codes have a generator."""
+Told = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """Pictures in [-1, 1]: the appearance frame, the wanted one, stage 1's and stage 3's renderings of it."""
-
-    source: Tensor
-    wanted: Tensor
-    rebuilt: Tensor
-    composed: Tensor
-
-
-def held_out_frames(setting: Setting, count: int) -> tuple[Tensor, Tensor]:
-    """`count` (clip, frame) pairs as in life, spread over the held-out clips."""
-    clips = setting.corpus.held_out
-    number = torch.arange(count)
-    return number % len(clips), (7 + 11 * number) % clips.frames
-
-
-@torch.no_grad()
-def render_held_out(setting: Setting, clip_B: Tensor, frame_B: Tensor, shift: int = 0) -> Rendering:
-    """Held-out frames rendered from a loose frame of the same person; lips from the voice, `shift` frames off."""
-    return _render(setting, setting.features.plain(setting.corpus.held_out), clip_B, frame_B, shift)
-
-
-def _render(setting: Setting, unified_KNU: Tensor, clip_B: Tensor, frame_B: Tensor, shift: int = 0) -> Rendering:
-    cast, clips = setting.cast.eval(), setting.corpus.held_out
-    source = clips.picture(clip_B, torch.full_like(frame_B, clips.frames))
-    wanted = clips.picture(clip_B, frame_B)
-    appearance_BA, map_BCMM = cast.appearance(source)
-    unified_BU = unified_KNU[clip_B, frame_B]
-    eye, pose = (cast.code(name, unified_BU) for name in ("eye", "pose"))
-    heard = cast.audio(clips.window(clip_B, (frame_B + shift).clamp(0, clips.frames - 1)))[1]
-    reach = setting.choices.window // 2
-    window = (frame_B[:, None] + torch.arange(-reach, reach + 1)).clamp(0, clips.frames - 1)
-    around = unified_KNU[clip_B[:, None], window]
-    expression = cast.code("expression", around.flatten(0, 1)).unflatten(0, window.shape).mean(1)
-    return Rendering(
-        source,
-        wanted,
-        cast.generator0_average(torch.cat([appearance_BA, unified_BU], 1), map_BCMM),
-        cast.generator_average(style(appearance_BA, heard, expression, eye, pose), map_BCMM),
-    )
-
-
-@torch.no_grad()
-def evaluate(setting: Setting, pictures: int = 96, *, lips: bool = True) -> dict[str, object]:
-    """PSNR, read-out R^2 on true and on generated pictures, lip retrieval, jaw against the true jaw by shift.
-
-    The network is left in eval mode.
-    """
-    clips, cast = setting.corpus.held_out, setting.cast.eval()
-    unified_KNU = setting.features.plain(clips)
-    clip, frame = held_out_frames(setting, pictures)
-    true = setting.features.units(clips.factors[clip, frame])
-    shown = _render(setting, unified_KNU, clip, frame)
-    return {
-        "pictures": pictures,
-        "held_out_identities": len(clips),
-        "psnr": {
-            "source": _round(losses.psnr(shown.source, shown.wanted)),
-            "stage1": _round(losses.psnr(shown.rebuilt, shown.wanted)),
-            "stage3": _round(losses.psnr(shown.composed, shown.wanted)),
+def evaluate_footage(
+    subject: Subject,
+    on: Footage,
+    reader: Reader,
+    scope: Scope,
+    has: Mapping[str, Any] | None = None,
+    *,
+    names: Collection[str] | None = None,
+    told: Told = lambda _: None,
+) -> tuple[dict[str, Any], Trial]:
+    """The report of one model on one footage, and the trial with its pictures. names: of metrics; None asks all whose
+    needs are met."""
+    trial = Trial(subject, on, reader, scope, has or {})
+    values, lacking = measure(trial, names, told)
+    report = {
+        "format": FORMAT,
+        "evaluation_set": f"{on.name}; {reader.name}; {_scope_name(scope)}",
+        "subject": {"name": subject.name, "image": subject.networks.sizes.image, **subject.about},
+        "footage": {
+            "name": on.name,
+            "clips": len(on.clips),
+            "frames": on.clips.frames,
+            "factors": on.truth,
+            "groups": {group: list(several) for group, several in reader.groups.items()},
         },
-        "readout_r2": {
-            "true": _by_factor(cast.readout(shown.wanted), true),
-            "stage1": _by_factor(cast.readout(shown.rebuilt), true),
-            "stage3": _by_factor(cast.readout(shown.composed), true),
-            "unified": _by_factor(cast.distil(unified_KNU[clip, frame]), true),
-        },
-        "lip_retrieval_of_9": _retrieval(setting, unified_KNU),
-        "jaw_by_shift": _jaw_by_shift(setting, unified_KNU) if lips else {},
+        "reader": {"name": reader.name, **reader.card},
+        "scope": dataclasses.asdict(scope),
+        **values,
+        "lacking": lacking,
     }
+    return report, trial
 
 
-def _retrieval(setting: Setting, unified_KNU: Tensor) -> float:
-    """Share of held-out frames whose own window of the voice is the likeliest among nine of the clip."""
-    clips, cast = setting.corpus.held_out, setting.cast
-    frames = torch.linspace(0, clips.frames - 1, 9).long()
-    clip = torch.arange(len(clips)).repeat_interleave(9)
-    frame = frames.repeat(len(clips))
-    seen = torch.nn.functional.normalize(cast.code("lip", unified_KNU[clip, frame]), dim=1).unflatten(0, (-1, 9))
-    heard = torch.nn.functional.normalize(cast.audio(clips.window(clip, frame))[1], dim=1).unflatten(0, (-1, 9))
-    best = (seen @ heard.transpose(1, 2)).argmax(2)
-    return _round((best == torch.arange(9)).float().mean())
+def evaluate_puppets(
+    subject: Subject,
+    data: Path,
+    scope: str = "full",
+    has: Mapping[str, Any] | None = None,
+    told: Told = lambda _: None,
+) -> tuple[dict[str, Any], Trial]:
+    """The report on held-out puppets of the model's own size, and, under `unseen_language`, lips in such languages."""
+    judge, size = readout.load(), subject.networks.sizes.image
+    people = {"full": footage.PEOPLE, "quick": 12, "smoke": 3}[scope]
+    frames = 24 if scope == "smoke" else footage.FRAMES
+    told("puppets")
+    on = footage.puppets(data, size, people, frames=frames)
+    has = {"features": judge, "landmarks": LandmarkPrior(), **(has or {})}
+    report, trial = evaluate_footage(subject, on, judge, SCOPES[scope], has, told=told)
+    told("puppets in unseen languages")
+    foreign = footage.puppets(data, size, max(2, people // 2), frames=frames, unseen_language=True)
+    spoken, _ = evaluate_footage(subject, foreign, judge, SCOPES[scope], has, names=LANGUAGE, told=told)
+    report["unseen_language"] = {"footage": foreign.name, **{name: spoken[name] for name in LANGUAGE}}
+    return report, trial
 
 
-def _jaw_by_shift(setting: Setting, unified_KNU: Tensor, several: int = 6) -> dict[str, float]:
-    """Correlation of the generated jaw, read, with the true one, the voice so many frames off; mean over clips."""
-    clips = setting.corpus.held_out
-    frames = torch.arange(4, clips.frames - 4)
-    result = {}
-    for shift in (-4, -2, 0, 2, 4):
-        values = []
-        for clip in range(min(several, len(clips))):
-            at = torch.full_like(frames, clip)
-            composed = _render(setting, unified_KNU, at, frames, shift).composed
-            values.append(losses.correlation(setting.cast.readout(composed)[:, 0], clips.factors[at, frames, 0]))
-        result[str(shift)] = _round(torch.stack(values).mean())
-    return result
+def evaluate(setting: Setting, *, lips: bool = True, scope: Scope | None = None) -> tuple[dict[str, Any], Trial]:
+    """The same metrics of a training that is under way, on the clips that its corpus holds out; few pictures.
+
+    lips: whether stage 3 has made a generator; without it only what comes before is asked. Networks are left in eval
+    mode.
+    """
+    setting = on_cpu(setting)
+    cast, clips = setting.cast.eval(), setting.corpus.held_out
+    subject = Subject(f"recipe {setting.recipe.name}", cast.networks(), window=setting.choices.window)
+    corpus, judge = setting.corpus.setting, readout.load()
+    known = isinstance(corpus, CorpusSetting) or corpus.factors == "true"
+    reader: Reader = judge if known else LandmarkReader(LandmarkPrior())
+    truth = "true factors" if known else f"read by {reader.name}"
+    on = Footage(f"corpus {corpus.key}, held out", clips, truth)
+    has = {"features": judge if known else None, "stage1": setting}
+    few = scope or (SMOKE if len(clips) < 8 else SCOPES["quick"])
+    return evaluate_footage(subject, on, reader, few, has, names=None if lips else BEFORE_STAGE_3)
 
 
-def _by_factor(read: Tensor, true: Tensor) -> dict[str, float]:
-    values = losses.r_squared(read, true)
-    return {name: _round(value) for name, value in zip(FACTORS, values, strict=True)}
+def on_cpu(setting: Setting) -> Setting:
+    """The setting with a copy of networks and clips on the CPU, where readers are; itself where it is there already."""
+    cpu = torch.device("cpu")
+    if next(setting.cast.parameters()).device == cpu:
+        return setting
+    return dataclasses.replace(setting, cast=copy.deepcopy(setting.cast).to(cpu), corpus=setting.corpus.to(cpu))
 
 
-def _round(value: Tensor) -> float:
-    return round(float(value), 3)
+def _scope_name(scope: Scope) -> str:
+    return next((name for name, entry in SCOPES.items() if entry == scope), "own scope")
+
+
+__all__ = ["METRICS", "evaluate", "evaluate_footage", "evaluate_puppets"]

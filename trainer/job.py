@@ -7,18 +7,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from farm.nets import bundle
 from farm.nets.manifest import Manifest
-from trainer import curves, loop, material
+from trainer import curves, loop, material, report
 from trainer.cast import Cast
 from trainer.checkpoint import CAST, FOLDER, MANIFEST, Checkpoints, into_cast, load, read_manifest
 from trainer.corpus import Corpus
 from trainer.evaluate import evaluate
 from trainer.out import Out, open_out
-from trainer.pictures import save_grid
+from trainer.pictures import of_trial, save_grid
 from trainer.prior_files import open_priors
 from trainer.priors import Prior, PriorMissing
 from trainer.recipes import Recipe, Stage
@@ -78,17 +79,22 @@ def show(door: Door, recipe: Recipe, step: loop.Progress, *, gpus: int, since_s:
     )
 
 
-def after_stage(out: Out, stage: Stage, setting: Setting) -> dict[str, object] | None:
+def after_stage(out: Out, stage: Stage, setting: Setting) -> dict[str, Any] | None:
     """Figures and pictures of what a stage left; None where no picture shows it yet."""
     if stage.scene in ("eye", "pose"):
         return None
-    figures = evaluate(setting, lips=stage.scene == "compose")
+    composed = stage.scene == "compose"
+    figures, trial = evaluate(setting, lips=composed)
     (out.folder / f"after_{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
     grid = f"grids/after_{stage.name}.png"
     (out.folder / "grids").mkdir(exist_ok=True)
     save_grid(out.folder / grid, setting)
     for name in (f"after_{stage.name}.json", grid):
         out.publish(name)
+    if composed:
+        report.save(out.folder, figures, of_trial(trial))
+        for name in ("evaluation.json", "report.md", "report.html", "grids"):
+            out.publish(name)
     return figures
 
 
@@ -155,7 +161,5 @@ def write_bundle(out: Out, recipe: Recipe, cast: Cast) -> Path:
     last = out.fetch(f"after_{recipe.stages[-1].name}.json")
     if last.exists():
         (folder / "evaluation.json").write_text(last.read_text())
-        (out.folder / "evaluation.json").write_text(last.read_text())
-        out.publish("evaluation.json")
     out.publish("bundle")
     return folder

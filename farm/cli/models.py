@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json as json_module
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -317,6 +320,30 @@ def _show_gate(found: ModelGate) -> None:
     terminal.table(("metric", "better", "margin to the champion", "bound"), rows, "no rules: everything passes")
     if found.is_default:
         terminal.say("  these are the default rules")
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="A bundle folder; the one that ships by default.")
+    ] = None,
+    clips: Annotated[Path | None, typer.Option(help="A folder of videos, instead of puppets.")] = None,
+    scope: Annotated[str, typer.Option(help="How much is rendered: full, quick or smoke.")] = "full",
+    out: Annotated[
+        Path | None, typer.Option(help="Also write evaluation.json, report.md and report.html here.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Measure a bundle: how well its factors keep apart, how its lips follow a voice (docs/evaluation.md)."""
+    terminal.begin(json)
+    missing = [name for name in ("trainer", "torch", "espeakng_loader") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise usage("trainer_missing", f"no {missing[0]} here: pip install 'dubfarm[trainer]'")
+    wishes = {"--bundle": bundle, "--clips": clips, "--out": out, "--scope": scope}
+    arguments = [part for name, value in wishes.items() if value is not None for part in (name, str(value))]
+    # A process of its own: the command line does without torch, and the trainer stands beside the farm, not below it.
+    command = [sys.executable, "-m", "trainer", "evaluate", *arguments, *(["--json"] if json else [])]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 def _register(farm: Client, bundle: Path, name: str, promote: bool, parent: str | None = None) -> None:

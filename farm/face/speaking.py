@@ -83,10 +83,17 @@ def expected(
         whole[begin - start : end - start] = samples[begin - first_sample : end - first_sample]
     starts = range(first, last, mel.WINDOW_FRAMES)
     mel_FK = np.concatenate(list(mel.windows(whole, start, starts, rms_of_voice)[:, 0]), axis=1)
-    jaw, width, pucker = _net()(torch.from_numpy(mel_FK)[None])[0].numpy()
+    jaw, width, pucker = shapes(torch.from_numpy(mel_FK)).numpy()
     at = 100 * (np.asarray(time_s_T, np.float64) + AHEAD_S) + LEAD_FRAMES - first
     known = np.arange(mel_FK.shape[1])
     return np.stack([np.interp(at, known, jaw), np.interp(at, known, width - pucker)], 1).astype(np.float32)
+
+
+@torch.inference_mode()
+def shapes(mel_FK: Tensor) -> Tensor:
+    """(3, K): jaw, lip width and pucker that the voice lets one expect. Mel frame k tells of its time LEAD_FRAMES
+    before."""
+    return _net()(mel_FK[None])[0]
 
 
 def is_speech(samples: NDArray[np.float32], rms_of_voice: float) -> bool:

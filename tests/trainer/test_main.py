@@ -31,8 +31,14 @@ def test_run_writes_a_bundle_that_says_what_it_is(
     curves = json.loads((tmp_path / "bundle" / "curves.json").read_text())
     assert list(curves) == [stage.name for stage in recipe.stages]
     figures = json.loads((tmp_path / "bundle" / "evaluation.json").read_text())
-    assert figures["held_out_identities"] == 2
-    assert set(figures["jaw_by_shift"]) == {"-4", "-2", "0", "2", "4"}
+    assert figures["footage"]["clips"] == 2
+    assert figures == json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(figures["factor_variance"]["lip"]) == {"lip", "pose", "gaze", "blink", "expression"}
+    assert isinstance(figures["stage1"]["psnr"], float)
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    early = json.loads((tmp_path / "after_appearance_motion.json").read_text())
+    assert "stage1" in early
+    assert "factor_variance" not in early
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["state"], status["stage_number"], status["stages"], status["error"]) == ("succeeded", 6, 6, None)
     assert status["losses"].keys() == set(curves["expression_generator"])

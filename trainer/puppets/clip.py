@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from trainer.puppets.parameters import COLUMN, columns, identity
 from trainer.puppets.speech import RATE_HZ, SHAPE_HZ, Speech, mouth_shapes
+
+LEAD_S: Final = 0.2
+"""Rest before the speech."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Clip:
     fps: float
 
 
-def act(speech: Speech, seed: int, fps: float = 25.0, lead_s: float = 0.2) -> Clip:
+def act(speech: Speech, seed: int, fps: float = 25.0, lead_s: float = LEAD_S) -> Clip:
     """Let puppet `seed` speak: lips from the phonemes, nods with loudness, blinks with head turns, slow moods.
 
     The speech starts after `lead_s` of rest and is followed by as much, cut to whole frames.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,14 +32,27 @@ _WORDS: Final[dict[str, str]] = {
         "pioggia molto poco sempre mai quando viene andiamo aprire porta finestra musica parola uomo donna bambino"
     ),
 }
+UNSEEN: Final[dict[str, str]] = {
+    "ro": (
+        "un o apă casă dimineață pod prieten bun primul bunică timp popor foc alb pâine vin masă ploaie mult puțin "
+        "mereu niciodată când vine mergem deschide poarta fereastră muzică cuvânt om femeie copil albastru verde mare"
+    ),
+    "sw": (
+        "maji asubuhi nyumba daraja rafiki nzuri bibi wakati watu moto nyeupe mkate meza mvua sana kidogo daima fungua "
+        "mlango dirisha muziki neno mwanaume mwanamke mtoto bluu kubwa"
+    ),
+}
+"""Languages that no training hears: only evaluations speak them."""
 _VOICES: Final = ("m1", "m3", "m7", "f2", "f4")
 _HELD_OUT_VOICES: Final = ("m5", "f3")
 
 
-def speak(dice: np.random.Generator, words: int, *, held_out: bool) -> Speech:
-    """A sentence of so many words. Held-out speech has voices that are never trained on."""
-    language = str(dice.choice(list(_WORDS)))
-    text = " ".join(dice.choice(_WORDS[language].split(), words))
+def speak(dice: np.random.Generator, words: int, *, held_out: bool, languages: Sequence[str] = ()) -> Speech:
+    """A sentence of so many words, in one of `languages`, or of those that are trained on. Held-out speech has voices
+    that are never trained on."""
+    known = {**_WORDS, **UNSEEN}
+    language = str(dice.choice(list(languages or _WORDS)))
+    text = " ".join(dice.choice(known[language].split(), words))
     voice = f"{language}+{dice.choice(_HELD_OUT_VOICES if held_out else _VOICES)}"
     speed, pitch, range_ = (int(dice.integers(low, high)) for low, high in ((140, 210), (30, 75), (30, 80)))
     return say(text, voice, speed, pitch, range_)
