@@ -10,6 +10,7 @@ import pytest
 from farm.db import versions as rows
 from farm.db.session import Database
 from farm.domain.version import Lineage
+from farm.embedded.first_start import SHIPPED
 from farm.errors import Rejected
 from farm.flow.register import Registered, register
 from farm.storage import keys
@@ -73,3 +74,14 @@ def test_only_a_run_that_succeeded_is_registered(database: Database, store: Blob
         taken(database, store, out)
     with pytest.raises(Rejected, match="bundle_invalid"):
         taken(database, store, tmp_path / "empty")
+
+
+def test_the_bundle_that_ships_is_registered_from_its_own_folder(database: Database, store: BlobStore):
+    (shipped,) = (manifest.parent for manifest in SHIPPED.glob("*/manifest.json"))
+    before = sorted(shipped.iterdir())
+    version = taken(database, store, shipped, name="shipped").version
+    assert version.trained
+    assert version.evaluation == json.loads((shipped / "evaluation.json").read_text())
+    assert {"evaluation.json", "recipe.json"} <= set(version.reports)
+    assert version.lineage.recipe == json.loads((shipped / "recipe.json").read_text())["name"]
+    assert sorted(shipped.iterdir()) == before, "what is only read stays as it was"
