@@ -185,6 +185,7 @@ def test_every_changing_route_is_audited_or_says_why_not():
         "replay_delivery", "replay_since", "create_tenant", "set_tenant", "create_tenant_key", "delete_job",
         "delete_asset", "delete_batch",
         "submit_batch", "complete_asset",
+        "create_run", "cancel_run", "resume_run", "put_schedule", "delete_schedule", "run_schedule",
     }  # fmt: skip
     assert changing == audited | SILENT.keys()
 
