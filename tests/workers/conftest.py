@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from farm.nets.bundle import manifest_sha256, seeded
 from farm.nets.sizes import Sizes
-from farm.storage.blobs import BlobStore, open_store
 from workers.studio import Studio
 from workers.studio_setup import Setup
 from workers.work import BundleFolder
@@ -26,9 +24,3 @@ def studio() -> Iterator[Studio]:
     studio = Studio(Setup("cpu", threads=1))
     yield studio
     studio.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> BlobStore:
-    (tmp_path / "store").mkdir()
-    return open_store((tmp_path / "store").as_uri())
