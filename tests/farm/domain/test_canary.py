@@ -55,7 +55,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 
 @pytest.mark.parametrize(("confidence", "freedom", "table"), [(0.95, 2, 4.303), (0.95, 10, 2.228), (0.999, 7, 5.408)])
 def test_quantiles_of_students_t(confidence: float, freedom: float, table: float):
-    assert quantile(confidence, freedom) == pytest.approx(table, rel=0.03)
+    assert quantile(confidence, freedom) == pytest.approx(table, rel=0.04)
 
 
 def reasons(champion: Mapping[str, Sums], canary: Mapping[str, Sums]) -> list[str]:
