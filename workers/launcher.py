@@ -30,7 +30,7 @@ from farm.domain.run import Attempt, OnSuccess, Outcome, RunError, RunSpec, RunS
 from farm.domain.tenant import Actor
 from farm.domain.version import CHAMPION, Lineage
 from farm.errors import Rejected, Transient
-from farm.flow import launch, recipes, reconcile, schedules, versions
+from farm.flow import launch, recipes, reconcile, schedules, staging
 from farm.flow.launch import Launch
 from farm.flow.register import register
 from farm.flow.schedules import UNCOUNTED, Counted
@@ -265,10 +265,10 @@ class Launcher:
     def _promote(self, version_id: str, name: str) -> str:
         try:
             with self.database.transaction() as session:
-                versions.promote(session, CHAMPION, version_id, actor=SCHEDULER)
+                moved = staging.stage(session, CHAMPION, version_id, actor=SCHEDULER)
         except Rejected as error:
             return f"registered as {name}, not promoted: {error.detail}"
-        return f"registered as {name}, promoted"
+        return f"registered as {name}, " + ("promoted" if moved else "champion as soon as the workers have its files")
 
     def _end_strays(self, place: Place) -> None:
         """What runs here and no row wants."""
