@@ -31,11 +31,11 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 LONGEST_WAIT_S: Final = 3600.0
 Named = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 IfMatch = Annotated[
-    str | None,
+    str,
     Header(
         alias="If-Match",
         description="The alias's `revision` as you saw it (0: not there yet); 412 `alias_moved` where it has moved on.",
-        json_schema_extra={"pattern": r'^"?[0-9]{1,18}"?$'},
+        json_schema_extra={"pattern": r'^("?[0-9]{1,18}"?)?$'},
     ),
 ]
 
@@ -76,8 +76,8 @@ class GateAnswer(Answer):
     rules: list[RuleBody]
 
 
-def _revision(header: str | None) -> int | None:
-    if header is None:
+def _revision(header: str) -> int | None:
+    if not header:
         return None
     digits = header.strip().strip('"')
     if not digits.isascii() or not digits.isdigit() or len(digits) > 18:
@@ -170,7 +170,7 @@ def list_alias_moves(
 
 @router.put("/{model}/aliases/{alias}", response_model=AliasAnswer)
 def set_alias(
-    farm: AFarm, who: Operator, model: Model, alias: AliasName, body: AliasBody, if_match: IfMatch = None
+    farm: AFarm, who: Operator, model: Model, alias: AliasName, body: AliasBody, if_match: IfMatch = ""
 ) -> AliasAnswer:
     """Move an alias: champion and canary through the gate, and once the workers have the files (`staged` until then).
     Jobs that were submitted before keep the version that they pinned."""
@@ -212,7 +212,7 @@ def rollback_alias(
     model: Model,
     alias: AliasName,
     raw: Raw,
-    if_match: IfMatch = None,
+    if_match: IfMatch = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Take the alias's newest promotion back, at once; a canary comes back without a share."""

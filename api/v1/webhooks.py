@@ -35,6 +35,7 @@ Offered = Literal[
     "training_run.completed",
     "training_run.alert",
     "model.promoted",
+    "model.canary_stopped",
 ]
 Url = Annotated[Text, StringConstraints(min_length=1, max_length=2000)]
 Description = Annotated[Text, StringConstraints(max_length=200)]
