@@ -36,7 +36,7 @@ from farm.flow.register import register
 from farm.flow.schedules import UNCOUNTED, Counted
 from farm.storage import keys
 from farm.storage.blobs import BlobStore, Missing, open_store
-from workers.places import Going, LocalPlace, Order, Place
+from workers.places import Going, LocalPlace, Order, Place, told_of_the_store
 
 logger = log.get(__name__)
 
@@ -378,6 +378,6 @@ def environment_of(pairs: Mapping[str, str]) -> dict[str, str]:
     """What a cluster's trainer needs of ours: the store and its credentials."""
     return {
         name: value
-        for name, value in pairs.items()
+        for name, value in told_of_the_store(pairs).items()
         if name.startswith(("AWS_", "STORAGE_")) or name in ("DUBFARM_INPUT_S3_BUCKETS",)
     }

@@ -131,7 +131,7 @@ class LocalPlace:
             "OMP_WAIT_POLICY": "PASSIVE",
             "MKL_NUM_THREADS": str(self._threads),
         }
-        environment = {name: value for name, value in os.environ.items() if name not in _UNTOLD}
+        environment = {name: value for name, value in told_of_the_store(os.environ).items() if name not in _UNTOLD}
         command = [sys.executable, *TRAINER, *order.arguments]
         child = process.spawn(
             command,
@@ -316,6 +316,12 @@ class RayPlace:
         if answer.status_code in (401, 403):
             raise Transient("ray_token_refused", "the Ray cluster wants a token: set RAY_AUTH_TOKEN to its own")
         return answer
+
+
+def told_of_the_store(environment: Mapping[str, str]) -> dict[str, str]:
+    """With the farm's S3 server under the name that boto3, and so the trainer, looks for it by."""
+    endpoint = environment.get("STORAGE_ENDPOINT_URL")
+    return {**({"AWS_ENDPOINT_URL_S3": endpoint} if endpoint else {}), **environment}
 
 
 def ray_token(environment: Mapping[str, str]) -> str | None:

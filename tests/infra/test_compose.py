@@ -6,7 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from farm.settings import TrainSettings
+from tests.infra import known_settings
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 
@@ -24,6 +28,71 @@ def test_every_dockerfile_and_dependency_is_there() -> None:
         assert set(service.get("depends_on", ())) <= set(services)
     mounted = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())}
     assert mounted == set(compose()["volumes"])
+
+
+PROCESSES = {"setup": "setup", "api": "api", "control": "control", "worker": "worker", "worker-cpu": "worker"}
+"""Services that are processes of the farm, and which."""
+
+
+def interpolated(text: str, given: dict[str, str]) -> str:
+    """Compose's ${NAME:-default}, ${NAME-default} and ${NAME:?error}, from the inside out."""
+    while "${" in text:
+        text, count = re.subn(
+            r"\$\{(\w+)(?::?[-?]([^${}]*))?\}", lambda found: given.get(found[1]) or (found[2] or ""), text
+        )
+        assert count, text
+    return text
+
+
+@pytest.mark.parametrize("service", PROCESSES)
+def test_every_setting_is_one_that_its_process_reads(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        name: interpolated(str(value), {}) for name, value in compose()["services"][service]["environment"].items()
+    }
+    process = PROCESSES[service]
+    shared = set(compose()["x-farm"])
+    assert shared <= known_settings.of_all()
+    assert set(given) - shared <= known_settings.read_by(process)
+    known_settings.take(monkeypatch, process, given)
+
+
+def test_runs_wait_until_a_ray_cluster_is_named_and_then_go_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = compose()["services"]
+    written = {name: str(value) for name, value in services["control"]["environment"].items()}
+
+    def training(given: dict[str, str]) -> TrainSettings:
+        environment = {name: interpolated(value, given) for name, value in written.items()}
+        with monkeypatch.context() as patch:
+            (found,) = [s for s in known_settings.take(patch, "control", environment) if isinstance(s, TrainSettings)]
+        return found
+
+    alone = training({})
+    assert (alone.ray_address or "", alone.at_once) == ("", 0), "the control worker's image cannot train"
+    example = (INFRA / "farm.env.example").read_text()
+    named = training(dict(re.findall(r"^# ((?:RAY|DUBFARM_TRAIN)_\w+)=(.+)$", example, re.MULTILINE)))
+    assert (named.ray_address, named.at_once, named.shares_with) == ("http://ray:8265", 1, ("render",))
+
+    ray = services["ray"]
+    assert ray["image"] == "dubfarm-trainer"
+    assert ray["command"][:3] == ["ray", "start", "--head"]
+    assert "ports" not in ray, "its job port runs whatever it is sent"
+    assert ray["environment"]["RAY_AUTH_MODE"] == "token"
+    assert ray["environment"]["RAY_AUTH_TOKEN"] == written["RAY_AUTH_TOKEN"]
+    (mounted,) = ray["volumes"]
+    assert str(named.corpus_dir).startswith(mounted.partition(":")[2] + "/")
+
+
+def test_an_image_that_another_is_made_from_is_built_first() -> None:
+    services = compose()["services"]
+    for name, service in services.items():
+        if "build" not in service:
+            continue
+        dockerfile = INFRA / service["build"]["context"] / service["build"]["dockerfile"]
+        base = re.search(r"^FROM (dubfarm-\w+)", dockerfile.read_text(), re.MULTILINE)
+        contexts = service["build"].get("additional_contexts", {})
+        assert set(contexts) == ({base[1]} if base else set()), name
+        for image, source in contexts.items():
+            assert services[source.removeprefix("service:")]["image"] == image
 
 
 def test_every_secret_is_in_the_example() -> None:

@@ -18,6 +18,7 @@ from farm.domain.reconcile import Life
 from farm.domain.run import Attempt
 from farm.embedded.process import free_port
 from farm.errors import Transient
+from workers.launcher import environment_of
 from workers.places import Going, Order, RayPlace, ray_token
 
 PATIENCE_S = 300.0
@@ -108,3 +109,11 @@ def test_a_job_is_started_once_and_found_again(head: Head, tmp_path: Path) -> No
     place.end(Going(second.run_id, second.token, second.submission_id))
     until(lambda: place.look(second).life is Life.GONE, "ended")
     assert place.running() == ()
+
+
+def test_a_clusters_trainer_is_told_of_the_store_and_of_nothing_else() -> None:
+    ours = {"STORAGE_ENDPOINT_URL": "http://s3:8333", "AWS_ACCESS_KEY_ID": "a", "DATABASE_URL": "postgresql://secret"}
+    told = {"STORAGE_ENDPOINT_URL": "http://s3:8333", "AWS_ACCESS_KEY_ID": "a", "AWS_ENDPOINT_URL_S3": "http://s3:8333"}
+    assert environment_of(ours) == told, "trainer.out asks boto3's name for the server"
+    assert environment_of({**ours, "AWS_ENDPOINT_URL_S3": "http://other"})["AWS_ENDPOINT_URL_S3"] == "http://other"
+    assert environment_of({"AWS_ACCESS_KEY_ID": "a"}) == {"AWS_ACCESS_KEY_ID": "a"}
