@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -149,6 +151,22 @@ def test_training_runs_go_to_the_ray_cluster_or_wait() -> None:
     assert given["RAY_ADDRESS"] == f"http://{name}-head-svc:8265"
     (token,) = [entry["valueFrom"]["secretKeyRef"] for entry in control["env"] if entry["name"] == "RAY_AUTH_TOKEN"]
     assert (token["name"], token["key"]) == (name, "auth_token")
+
+
+def test_values_that_would_be_ignored_or_misread_are_refused() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(schema["properties"]) - {"global"} == set(values)
+    jsonschema.validate(values, schema)
+    for wrong in (
+        {"woker": {}},
+        {"worker": {"enviroment": {}}},
+        {"worker": {"env": {"DUBFARM_WORKER_CACHE_BYTES": 53687091200}}},
+        {"images": {"registry": "registry.example"}},
+        {"training": {"rayAddress": "ray://head:10001"}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(charts.merged(values, wrong), schema)
 
 
 def test_a_template_that_asks_for_what_is_not_there_is_refused() -> None:
