@@ -47,7 +47,7 @@ def retrieval(trial: Trial) -> Mapping[str, float]:
     }
 
 
-@metric("code_r2", "ours", "neither")
+@metric("code_r2", "ours", "neither", {"two people"})
 def code_r2(trial: Trial) -> Mapping[str, Mapping[str, float]]:
     """code -> group of factors -> R^2 of a ridge regression of the factors on the code, fitted on one half of the
     people and asked of the other. A code should know its own factors and no others."""
@@ -60,7 +60,7 @@ def code_r2(trial: Trial) -> Mapping[str, Mapping[str, float]]:
     return result
 
 
-@metric("pose_error", "Eq. 5, on held-out people", "lower")
+@metric("pose_error", "Eq. 5, on held-out people", "lower", {"two people"})
 def pose_error(trial: Trial) -> float:
     """Mean absolute error of the pose that the pose code tells (ridge, as code_r2), in deviations of the pose."""
     fit, ask = _halves(trial)
@@ -69,7 +69,7 @@ def pose_error(trial: Trial) -> float:
     return float(((read - trial.true[ask][:, own]).abs() / trial.natural[own].sqrt()).mean())
 
 
-@metric("dci", "Eastwood & Williams 2018, with lasso", "higher")
+@metric("dci", "Eastwood & Williams 2018, with lasso", "higher", {"two people"})
 def dci(trial: Trial) -> Mapping[str, Any]:
     """Disentanglement, completeness, informativeness of the codes against the true factors, from the sizes of lasso
     coefficients: dimension by dimension, and code by code (`blocks`), which is how jobs drive them. Informativeness is

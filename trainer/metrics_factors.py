@@ -112,14 +112,14 @@ def pose_mse(trial: Trial) -> float:
     return _error(trial, trial.self_driven.read_NF, trial.self_driven.true_NF, "pose")
 
 
-@metric("expression_mse", "Table 1, expression (cross-video)", "lower")
+@metric("expression_mse", "Table 1, expression (cross-video)", "lower", {"two people"})
 def expression_mse(trial: Trial) -> float:
     """Mean squared error of the expression as read against the driving frame's, each person driven by every other
     one's clip, in shares of natural variance. 2 is chance, 1 what a face that never moves scores."""
     return _error(trial, trial.cross_driven.read_NF, trial.cross_driven.true_NF, "expression")
 
 
-@metric("cross_r2", "ours (cross-video)", "higher")
+@metric("cross_r2", "ours (cross-video)", "higher", {"two people"})
 def cross_r2(trial: Trial) -> Mapping[str, float]:
     """R^2 of each factor as read against the driving frame's, driven by another person."""
     driven = trial.cross_driven

@@ -120,7 +120,8 @@ class Trial:
     @property
     def gives(self) -> frozenset[str]:
         """What metrics may need and this trial has."""
-        known = {"phonemes": self.footage.phonemes, "voices": self.footage.voices, **self.has}
+        several = True if len(self.clips) > 1 else None
+        known = {"phonemes": self.footage.phonemes, "voices": self.footage.voices, "two people": several, **self.has}
         return frozenset(name for name, value in known.items() if value is not None)
 
     @cached_property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +14,8 @@ Stage: TypeAlias = tuple[str, Callable[[Iterator[Any]], Iterator[Any]]]
 """A name, and a generator function from what the stage before yields to what the stage after takes."""
 
 POLL_S: Final = 0.1
+NICER: Final = 2
+"""By how much each stage is nicer than the one after it; threads that it starts are so too."""
 _END: Final = object()
 
 
@@ -38,7 +42,10 @@ class Line:
         for number, (name, generate) in enumerate(stages):
             source = queues[number - 1] if number else None
             thread = threading.Thread(
-                target=self._work, args=(name, generate, source, queues[number]), name=name, daemon=True
+                target=self._work,
+                args=(name, generate, source, queues[number], NICER * (len(stages) - 1 - number)),
+                name=name,
+                daemon=True,
             )
             self._threads.append(thread)
         self._last = queues[-1]
@@ -64,7 +71,12 @@ class Line:
         generate: Callable[[Iterator[Any]], Iterator[Any]],
         source: queue.Queue[Any] | None,
         sink: queue.Queue[Any],
+        nicer: int,
     ) -> None:
+        # What is nearest the end goes first where cores are short: it holds back all before it.
+        if sys.platform == "linux":  # elsewhere threads have no priority of their own
+            me = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + nicer)
         waited = 0.0
         started = time.perf_counter()
 
