@@ -60,7 +60,9 @@ mode = "positive"
 [[operations]]
 include-operation-id = {[name for names in BEYOND_SCHEMA.values() for name in names]!r}
 [operations.checks]
-positive_data_acceptance.expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "410", "412", "413", "422", "429"]
+positive_data_acceptance.expected-statuses = [
+    "2xx", "3xx", "401", "403", "404", "409", "410", "412", "413", "422", "429",
+]
 """
 
 
