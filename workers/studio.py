@@ -162,8 +162,9 @@ class Studio:
         """With the first bundle: the batch of plans to come. What is being rendered keeps that of its own plan."""
         if self._finds_batch and self._batch is None:
             self._batch, speeds = batch.find(loaded)
-            shown = {size: round(speed, 2) for size, speed in speeds.items()}
-            _log.info("batch found", batch_frames=self._batch, frames_per_s=shown)
+            if speeds:
+                shown = {size: round(speed, 2) for size, speed in speeds.items()}
+                _log.info("batch found", batch_frames=self._batch, frames_per_s=shown)
 
     def _appearance(self, work: RenderWork, plan: plan_file.PlanFile, loaded: Ready) -> Appearance:
         who = self._appearances.pop(work.job_key, None)

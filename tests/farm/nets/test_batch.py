@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from farm.nets.batch import SIZES, USUAL, chosen, find, tried
+from farm.nets.batch import SIZES, USUAL, chosen, find, measured, tried
 from farm.nets.bundle import load
 from farm.nets.ready import ready
 
@@ -45,7 +45,7 @@ def test_trying_ends(seconds_of: Callable[[int], float], full_after: int, last: 
         asked.append(size)
         return seconds_of(size)
 
-    speeds = tried(SIZES["cuda"], timed, lambda: len(asked) >= full_after)
+    speeds = tried(SIZES, timed, lambda: len(asked) >= full_after)
     assert list(speeds) == asked
     assert asked[-1] == last
 
@@ -56,11 +56,12 @@ def test_what_does_not_fit_is_not_chosen() -> None:
             raise torch.OutOfMemoryError("none left")
         return 0.1
 
-    assert chosen(tried(SIZES["cuda"], seconds_of, lambda: False)) == 2
+    assert chosen(tried(SIZES, seconds_of, lambda: False)) == 2
 
 
 def test_a_real_bundle(tiny_folder: Path) -> None:
-    batch, speeds = find(ready(load(tiny_folder, torch.device("cpu"))))
-    assert batch in SIZES["cpu"]
+    loaded = ready(load(tiny_folder, torch.device("cpu")))
+    speeds = measured(loaded, (1, 2))
+    assert set(speeds) == {1, 2}
     assert all(speed > 0 for speed in speeds.values())
-    assert 1 in speeds
+    assert find(loaded) == (USUAL, {})  # noise must not choose on processors
