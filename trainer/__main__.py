@@ -101,7 +101,7 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="For programs."
     console = Console()
     listing = [_listed(make.__doc__ or "", make()) for make in RECIPES.values()]
     if as_json:
-        typer.echo(json.dumps({"recipes": listing}, indent=2))
+        typer.echo(json.dumps({"recipes": listing, "metrics": judging.numbers()}, indent=2))
         return
     for entry in listing:
         console.print(f"[bold]{entry['name']}[/]: {entry['about']}")

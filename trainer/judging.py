@@ -11,10 +11,12 @@ import typer
 from rich.console import Console
 
 import farm.nets
+from farm.domain import gate
+from farm.domain.bundle import EVALUATION
 from farm.errors import Rejected
 from trainer import ablation, footage, overrides, pictures, report
 from trainer.corpus import CorpusSetting, open_corpus
-from trainer.evaluate import evaluate_footage, evaluate_puppets
+from trainer.evaluate import METRICS, evaluate_footage, evaluate_puppets
 from trainer.filmed import NothingFilmed, filmed
 from trainer.landmark_prior import LandmarkPrior
 from trainer.landmarks import LandmarkReader
@@ -37,6 +39,14 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(ablate)
     app.command()(sheet)
+
+
+def numbers() -> list[str]:
+    """Dotted paths of the numbers that evaluations may have, as the shipped bundle's has them; `name.*` of metrics that
+    it was not asked. For the API, which has no trainer to ask."""
+    found = jsons.loads((SHIPPED / EVALUATION).read_text())
+    asked = {name: value for name, value in found.items() if name in METRICS or name == "unseen_language"}
+    return sorted({*gate.numbers(asked), *(f"{name}.*" for name in METRICS if name not in asked)})
 
 
 def evaluate(

@@ -1,8 +1,8 @@
-"""Aliases of models and the gate before them. Who runs the farm moves them."""
+"""Aliases of models. Who runs the farm moves them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field, StringConstraints
@@ -10,16 +10,14 @@ from starlette.responses import Response
 
 from api import errors
 from api.deps import AFarm, APage, Farm, IdempotencyKey, Operator, OperatorsTrainer, Raw, Reader, create_once, slice_of
-from api.v1.answers import AliasAnswer, Answer, BesideAnswer, ComparisonAnswer, MoveAnswer, PageAnswer, StagedAnswer
+from api.v1.answers import AliasAnswer, BesideAnswer, ComparisonAnswer, MoveAnswer, PageAnswer, StagedAnswer
 from api.v1.batch_body import Strict
 from api.v1.models import known
 from api.v1.paths import AliasName, Model
 from farm.db import versions
 from farm.db.session import Session
-from farm.domain import gate as gates
 from farm.domain.alias import STAGED_S, Alias, Staging
 from farm.domain.document import to_document
-from farm.domain.gate import Direction, Gate, Rule
 from farm.domain.version import GATED, Version
 from farm.errors import Problem, Rejected
 from farm.flow import canary, staging
@@ -52,28 +50,6 @@ class AliasBody(Strict):
         le=LONGEST_WAIT_S,
         description="champion and canary move when all serving workers have the files, or after so long; 0: at once.",
     )
-
-
-class RuleBody(Strict):
-    """metric: dotted path into evaluation.json. margin: how much worse than the champion it may be (negative: how much
-    better it must be). bound: the worst value that passes at all."""
-
-    metric: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-    direction: Literal["up", "down"]
-    margin: float | None = None
-    bound: float | None = None
-
-
-class GateBody(Strict):
-    """All rules must hold. null: the default ones again."""
-
-    rules: list[RuleBody] | None
-
-
-class GateAnswer(Answer):
-    model: str
-    is_default: bool
-    rules: list[RuleBody]
 
 
 def _revision(header: str) -> int | None:
@@ -229,34 +205,6 @@ def rollback_alias(
         return Stored(200, _named(session, model, alias).json_dict())
 
     return create_once(farm, who, request, raw, idempotency_key, make)
-
-
-@router.get("/{model}/gate", response_model=GateAnswer)
-def get_gate(farm: AFarm, who: Reader, model: Model) -> GateAnswer:
-    """What a version must reach to be champion or canary."""
-    known(model)
-    with farm.transaction() as session:
-        return _gate(model, versions.gate(session, model))
-
-
-@router.put("/{model}/gate", response_model=GateAnswer)
-def set_gate(farm: AFarm, who: Operator, model: Model, body: GateBody) -> GateAnswer:
-    """Change the gate. Aliases stay where they are."""
-    known(model)
-    rules = None if body.rules is None else Gate(tuple(_rule(rule) for rule in body.rules))
-    with farm.transaction() as session:
-        verbs.set_gate(session, model, rules, actor=who.actor)
-        return _gate(model, rules)
-
-
-def _rule(body: RuleBody) -> Rule:
-    return Rule(body.metric, Direction(body.direction), body.margin, body.bound)
-
-
-def _gate(model: str, own: Gate | None) -> GateAnswer:
-    rules = (own or gates.DEFAULT).rules
-    shown = [RuleBody(**to_document(rule)) for rule in rules]
-    return GateAnswer(model=model, is_default=own is None, rules=shown)
 
 
 @router.get("/{model}/comparison", response_model=ComparisonAnswer)

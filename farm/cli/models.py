@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
-import json as json_module
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from farm.cli import options
+from farm.cli import options, rules
 from farm.cli.connect import client
 from farm.cli.exits import usage
 from farm.cli.terminal import ago, terminal
 from farm.client import Client, Version
 from farm.client.answers import Alias as Alias_
-from farm.client.answers import Mean, ModelGate
+from farm.client.answers import Mean
 from farm.client.client import STAGED_POLL_S
 
 app = typer.Typer(help="Models: import weights, promote a version, roll back.", no_args_is_help=True)
+app.add_typer(rules.gate, name="gate")
+app.add_typer(rules.canary, name="canary")
 Name = Annotated[str | None, typer.Option(help="The version's name.")]
 Alias = Annotated[str, typer.Option(help="The alias to move.")]
 Promote = Annotated[bool, typer.Option("--promote", help="Make it champion.")]
@@ -260,66 +261,6 @@ def _mean(mean: Mean | None) -> str:
         return "-"
     spread = "" if mean.low is None or mean.high is None else f" ± {(mean.high - mean.low) / 2:.2g}"
     return f"{mean.mean:.4g}{spread} ({mean.jobs} jobs)"
-
-
-gate = typer.Typer(help="What a version must reach to be champion or canary.", no_args_is_help=True)
-app.add_typer(gate, name="gate")
-
-
-@gate.command("show")
-def gate_show(
-    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
-) -> None:
-    """The rules that hold now."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        _show_gate(farm.gate())
-
-
-@gate.command("set")
-def gate_set(
-    rules: Annotated[
-        Path | None, typer.Argument(metavar="RULES.json", help='A list of {"metric", "direction", "margin", "bound"}.')
-    ] = None,
-    default: Annotated[bool, typer.Option("--default", help="The default rules again.")] = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
-    """Other rules. Aliases stay where they are."""
-    terminal.begin(json)
-    if (rules is None) != default:
-        raise usage("rules_missing", "name a file of rules, or --default")
-    document = None if rules is None else _read_rules(rules)
-    with client(server, key, data) as farm:
-        _show_gate(farm.set_gate(document))
-
-
-def _read_rules(path: Path) -> list[dict[str, Any]]:
-    try:
-        document = json_module.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise usage("rules_invalid", f"{path}: {error}") from error
-    if not isinstance(document, list) or not all(isinstance(rule, dict) for rule in document):
-        raise usage("rules_invalid", f"{path} is not a JSON list of rules")
-    return document
-
-
-def _show_gate(found: ModelGate) -> None:
-    terminal.answer(found)
-    rows = [
-        (
-            rule.metric,
-            rule.direction,
-            "" if rule.margin is None else f"{rule.margin:g}",
-            "" if rule.bound is None else f"{rule.bound:g}",
-        )
-        for rule in found.rules
-    ]
-    terminal.table(("metric", "better", "margin to the champion", "bound"), rows, "no rules: everything passes")
-    if found.is_default:
-        terminal.say("  these are the default rules")
 
 
 @app.command()

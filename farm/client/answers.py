@@ -323,9 +323,43 @@ class GateRule:
 
 @dataclass(frozen=True)
 class ModelGate:
+    """metrics: what rules may name; `name.*` is whatever is below name."""
+
     model: str
     is_default: bool
     rules: tuple[GateRule, ...]
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WatchedScore:
+    """tolerance: how much worse than the champion's it may be; direction: which way it is better."""
+
+    score: str
+    direction: str
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class CanaryRules:
+    """share: of a new canary that is given none. fewest_jobs: of each version, before it is judged. stops: a worse
+    canary's share becomes 0."""
+
+    watched: tuple[WatchedScore, ...]
+    share: float
+    fewest_jobs: int
+    confidence: float
+    stops: bool
+
+
+@dataclass(frozen=True)
+class ModelCanary:
+    """scores: what may be watched, and which way each is better."""
+
+    model: str
+    is_default: bool
+    rules: CanaryRules
+    scores: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from farm.client.answers import (
     Event,
     Job,
     Key,
+    ModelCanary,
     ModelGate,
     NewKey,
     NewWebhook,
@@ -331,8 +332,16 @@ class Client:
 
     def set_gate(self, rules: Sequence[Mapping[str, Any]] | None, *, model: str = "pdfgc") -> ModelGate:
         """rules: each {metric, direction: up or down, margin?, bound?}; None: the default ones again."""
-        body = {"rules": None if rules is None else [dict(rule) for rule in rules]}
+        body = {"rules": rules}
         return build(ModelGate, self._http.json("PUT", f"/v1/models/{model}/gate", body=body))
+
+    def canary_rules(self, model: str = "pdfgc") -> ModelCanary:
+        return build(ModelCanary, self._http.json("GET", f"/v1/models/{model}/canary-rules"))
+
+    def set_canary_rules(self, rules: Mapping[str, Any] | None, *, model: str = "pdfgc") -> ModelCanary:
+        """rules: {watched: [{score, tolerance}], share?, fewest_jobs?, confidence?, stops?}; None: the default ones."""
+        body = {"rules": rules}
+        return build(ModelCanary, self._http.json("PUT", f"/v1/models/{model}/canary-rules", body=body))
 
     def compare(self, version: str | None = None, beside: str | None = None, *, model: str = "pdfgc") -> Comparison:
         """Two versions' scores; the canary's and the champion's where none is named."""

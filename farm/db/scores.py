@@ -9,10 +9,7 @@ from typing import Final
 from sqlalchemy import text
 
 from farm.db.session import Session
-from farm.domain.canary import FAILED, Sums
-
-MOST_JOBS: Final = 2_000
-"""Of each version, the newest."""
+from farm.domain.canary import FAILED, MOST_JOBS, Sums
 
 _SUMS: Final = text(
     """

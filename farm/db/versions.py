@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -128,6 +128,11 @@ def add(session: Session, version: Version) -> bool:
         .returning(VersionRow.id)
     )
     return session.scalar(added) is not None
+
+
+def evaluations(session: Session, model: str = MODEL) -> tuple[Mapping[str, Any], ...]:
+    query = select(VersionRow.evaluation).where(VersionRow.model == model, VersionRow.evaluation.is_not(None))
+    return tuple(found for found in session.scalars(query) if found is not None)
 
 
 def gate(session: Session, model: str = MODEL) -> Gate | None:

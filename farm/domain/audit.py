@@ -30,6 +30,7 @@ class Action(StrEnum):
     VERSION_REGISTERED = "version.registered"
     VERSION_EVALUATED = "version.evaluated"
     GATE_CHANGED = "model.gate_changed"
+    CANARY_RULES_CHANGED = "model.canary_rules_changed"
     ALIAS_STAGED = "alias.staged"
     ALIAS_PROMOTED = "alias.promoted"
     ALIAS_ROLLED_BACK = "alias.rolled_back"
@@ -59,6 +60,7 @@ SHARED: Final = frozenset(
         Action.VERSION_REGISTERED,
         Action.VERSION_EVALUATED,
         Action.GATE_CHANGED,
+        Action.CANARY_RULES_CHANGED,
         Action.ALIAS_STAGED,
         Action.ALIAS_PROMOTED,
         Action.ALIAS_ROLLED_BACK,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import NormalDist
 from typing import Final
 
-from farm.domain.gate import Direction
+from farm.domain.alias import DEFAULT_SHARE
+from farm.domain.document import LATER
+from farm.domain.gate import Direction, unknown
+from farm.errors import Problem
 
 FAILED: Final = "failed"
 """Beside the scores: share of ended attempts that failed for what a model can be blamed for."""
@@ -17,6 +20,21 @@ SHOWN: Final = 0.95
 """Confidence of the intervals that people see."""
 FEWEST_JOBS: Final = 3
 """From so many jobs on there is an interval."""
+MOST_JOBS: Final = 2_000
+"""So many jobs of each version are looked at, the newest."""
+LEAST_CONFIDENCE, MOST_CONFIDENCE = 0.5, 0.999999
+SCORES: Final[Mapping[str, Direction]] = {
+    "landmarks": Direction.UP,
+    "identity": Direction.UP,
+    "lip_agreement": Direction.UP,
+    "face_found": Direction.UP,
+    "jitter": Direction.DOWN,
+    "border_error": Direction.DOWN,
+    "frozen": Direction.DOWN,
+    "black": Direction.DOWN,
+    FAILED: Direction.DOWN,
+}
+"""What may be watched, and which way it is better (docs/quality.md)."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +49,14 @@ class Watched:
 @dataclass(frozen=True)
 class Rules:
     """fewest_jobs: of each version, before anything is said. confidence: of the difference; high, because one looks
-    again and again."""
+    again and again. share: of a new canary that is given none. stops: its share ends where it is worse; else that is
+    only shown."""
 
     watched: tuple[Watched, ...]
     fewest_jobs: int = 8
     confidence: float = 0.999
+    share: float = field(default=DEFAULT_SHARE, metadata=LATER)
+    stops: bool = field(default=True, metadata=LATER)
 
 
 DEFAULT: Final = Rules(
@@ -98,6 +119,30 @@ class Comparison:
     @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(one.reason for one in self.scores if one.worse)
+
+
+def problems(rules: Rules) -> tuple[Problem, ...]:
+    """What is wrong with rules that somebody sent, with pointers into `/rules`. NaN is in no range."""
+    found: list[Problem] = []
+
+    def within(value: float, least: float, most: float, pointer: str) -> None:
+        if not least <= value <= most:
+            found.append(Problem("out_of_range", f"{least:g} to {most:g}, not {value:g}", pointer))
+
+    seen: set[str] = set()
+    for k, watched in enumerate(rules.watched):
+        at = f"/rules/watched/{k}"
+        if watched.score not in SCORES:
+            found.append(Problem("score_unknown", unknown(watched.score, SCORES), f"{at}/score"))
+        if watched.score in seen:
+            found.append(Problem("score_repeated", f"{watched.score} is watched already", f"{at}/score"))
+        seen.add(watched.score)
+        if not (math.isfinite(watched.tolerance) and watched.tolerance >= 0):
+            found.append(Problem("out_of_range", "a tolerance is a finite number from 0", f"{at}/tolerance"))
+    within(rules.fewest_jobs, FEWEST_JOBS, MOST_JOBS, "/rules/fewest_jobs")
+    within(rules.confidence, LEAST_CONFIDENCE, MOST_CONFIDENCE, "/rules/confidence")
+    within(rules.share, 0.0, 1.0, "/rules/share")
+    return tuple(found)
 
 
 def mean_of(sums: Sums, confidence: float = SHOWN) -> Mean:

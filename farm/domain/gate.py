@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -83,8 +84,9 @@ DEFAULT: Final = Gate(
 """Of models without a gate of their own (docs/evaluation.md says what the metrics are)."""
 
 
-def problems(gate: Gate) -> tuple[Problem, ...]:
-    """What is wrong with a gate that somebody sent, with pointers into `/rules`."""
+def problems(gate: Gate, known: Collection[str]) -> tuple[Problem, ...]:
+    """What is wrong with a gate that somebody sent, with pointers into `/rules`. known: dotted paths of the numbers
+    that evaluations have; `name.*` stands for whatever is below name."""
     found: list[Problem] = []
     if len(gate.rules) > MOST_RULES:
         found.append(Problem("length_wrong", f"a gate has at most {MOST_RULES} rules", "/rules"))
@@ -93,6 +95,8 @@ def problems(gate: Gate) -> tuple[Problem, ...]:
         at = f"/rules/{k}"
         if not rule.metric or not all(rule.metric.split(".")):
             found.append(Problem("metric_invalid", f"{rule.metric!r} is no dotted path", f"{at}/metric"))
+        elif not _is_known(rule.metric, known):
+            found.append(Problem("metric_unknown", unknown(rule.metric, known), f"{at}/metric"))
         if rule.metric in seen:
             found.append(Problem("metric_repeated", f"{rule.metric} has a rule already", f"{at}/metric"))
         seen.add(rule.metric)
@@ -102,6 +106,22 @@ def problems(gate: Gate) -> tuple[Problem, ...]:
             if value is not None and not math.isfinite(value):
                 found.append(Problem("out_of_range", f"{name} is a finite number", f"{at}/{name}"))
     return tuple(found)
+
+
+def _is_known(metric: str, known: Collection[str]) -> bool:
+    parts = metric.split(".")
+    return metric in known or any(f"{'.'.join(parts[:n])}.*" in known for n in range(1, len(parts)))
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    """What to say of a name that is not among those known: what is near it, and all; families as `name.… (count)`."""
+    families: dict[str, list[str]] = {}
+    for one in sorted(known):
+        families.setdefault(one.partition(".")[0], []).append(one)
+    names = (of[0] if len(of) == 1 else f"{family}.… ({len(of)})" for family, of in families.items())
+    near = difflib.get_close_matches(name, known, n=3)
+    like = f"; near it: {', '.join(near)}" if near else ""
+    return f"nothing is measured as {name!r}{like}; known: {', '.join(names)}"
 
 
 def decide(gate: Gate, candidate: Measured, champion: Measured | None) -> Decision:
@@ -157,6 +177,17 @@ def _judge(rule: Rule, evaluation: Mapping[str, object], champion: Measured | No
     passed = sign * value >= sign * needed
     words = "at least" if sign > 0 else "at most"
     return Finding(rule.metric, value, theirs, needed, passed, f"{value:g}; needed {words} {needed:g}: {why}")
+
+
+def numbers(evaluation: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """Dotted paths of all numbers in an evaluation; names with a dot in them cannot be told by one."""
+    for name, value in evaluation.items():
+        if "." in name or not name:
+            continue
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + name
 
 
 def number_at(evaluation: Mapping[str, object], path: str) -> float | None:

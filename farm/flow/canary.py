@@ -8,10 +8,13 @@ from farm.db import scores
 from farm.db import versions as rows
 from farm.db.session import Session
 from farm.domain import canary
+from farm.domain.audit import Action
 from farm.domain.canary import Comparison, Rules
+from farm.domain.document import to_document
+from farm.domain.tenant import Actor
 from farm.domain.version import CANARY, CHAMPION, MODEL, Version
 from farm.errors import Rejected
-from farm.flow import versions
+from farm.flow import audit, versions
 
 WATCH_S: Final = 30.0
 """A canary is looked at so often."""
@@ -50,6 +53,16 @@ def rules(session: Session, model: str = MODEL) -> Rules:
     return rows.canary_rules(session, model) or canary.DEFAULT
 
 
+def set_rules(session: Session, model: str, given: Rules | None, *, actor: Actor) -> Rules:
+    """When the model's canaries are stopped; None: as by default. A canary that runs is judged by them from now on.
+    Rejected("invalid") with every problem."""
+    if given is not None and (problems := canary.problems(given)):
+        raise Rejected("invalid", f"{len(problems)} problems", problems=problems)
+    rows.set_canary_rules(session, model, given)
+    audit.record(session, actor, Action.CANARY_RULES_CHANGED, model, to_document(given or canary.DEFAULT))
+    return given or canary.DEFAULT
+
+
 def watch(session: Session, every_s: float = WATCH_S) -> list[Comparison]:
     """Stop the canaries that are worse than their champions, for good reasons; those. Safe anywhere, at any time: each
     is looked at once in `every_s`, by one process."""
@@ -58,7 +71,7 @@ def watch(session: Session, every_s: float = WATCH_S) -> list[Comparison]:
         if versions.canary(session, alias.model) is None:
             continue
         found = compare(session, None, None, alias.model)
-        if found.reasons:
+        if found.reasons and rules(session, alias.model).stops:
             versions.stop_canary(session, alias, found.reasons)
             stopped.append(found)
     return stopped

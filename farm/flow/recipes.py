@@ -1,4 +1,5 @@
-"""What may be trained: the trainer's recipes and their declared keys, from a listing kept beside this file.
+"""What may be trained and what is measured of it: the trainer's recipes with their declared keys, and its metrics, from
+a listing kept beside this file.
 
 The API has no torch and cannot ask the trainer. `make recipes` writes the listing anew; a test compares it with the
 trainer's own.
@@ -53,6 +54,12 @@ def declared() -> Mapping[str, Declared]:
         )
         for entry in json.loads(LISTING.read_text())["recipes"]
     }
+
+
+@cache
+def metrics() -> frozenset[str]:
+    """Dotted paths of the numbers that the trainer's evaluations have; `name.*`: whatever is below name."""
+    return frozenset(json.loads(LISTING.read_text())["metrics"])
 
 
 def checked(spec: RunSpec, limits: InputLimits) -> RunSpec:

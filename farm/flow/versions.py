@@ -8,8 +8,9 @@ from typing import Final
 
 from farm.db import versions
 from farm.db.session import Session
+from farm.domain import canary as canary_rules
 from farm.domain import gate
-from farm.domain.alias import DEFAULT_SHARE, Alias, Move
+from farm.domain.alias import Alias, Move
 from farm.domain.audit import Action
 from farm.domain.document import to_document
 from farm.domain.gate import Decision, Gate, Measured
@@ -19,7 +20,7 @@ from farm.domain.tenant import FARM, Actor
 from farm.domain.version import CANARY, CHAMPION, GATED, MODEL, Lineage, ReportFile, Version
 from farm.domain.webhook import Topic
 from farm.errors import Problem, Rejected
-from farm.flow import audit, notify
+from farm.flow import audit, notify, recipes
 
 
 def register(
@@ -131,9 +132,9 @@ def promote(
     """Move an alias (made if new) to a version now, audited. Jobs that were submitted keep the version that they
     pinned. `farm.flow.staging` waits for the workers first.
 
-    share: of a canary; None keeps what it has, or DEFAULT_SHARE for a new one. force: past the gate, with its reasons
-    in the audit log. revision: the alias's, as the caller saw it. Raises Rejected: "version_not_found", "gate_refused"
-    (with a problem a reason), "share_refused", "alias_moved".
+    share: of a canary; None keeps what it has, or takes the rules' for a new one. force: past the gate, with its
+    reasons in the audit log. revision: the alias's, as the caller saw it. Raises Rejected: "version_not_found",
+    "gate_refused" (with a problem a reason), "share_refused", "alias_moved".
     """
     version, move = weigh(
         session, alias, version_id, actor=actor, model=model, share=share, force=force, revision=revision
@@ -174,7 +175,8 @@ def weigh(
             )
     if alias == CANARY and share is None:
         is_same = current is not None and current.version_id == version.id
-        share = current.share if current is not None and is_same else DEFAULT_SHARE
+        usual = (versions.canary_rules(session, model) or canary_rules.DEFAULT).share
+        share = current.share if current is not None and is_same else usual
     return version, Move(actor, share, bool(reasons), reasons, seen)
 
 
@@ -228,12 +230,19 @@ def rollback(session: Session, alias: str, *, actor: Actor, model: str = MODEL, 
 
 def set_gate(session: Session, model: str, rules: Gate | None, *, actor: Actor) -> Gate:
     """Give a model a gate of its own, or with None the default again. Rejected("invalid") with every problem."""
-    if rules is not None and (problems := gate.problems(rules)):
+    if rules is not None and (problems := gate.problems(rules, metrics(session, model))):
         raise Rejected("invalid", f"{len(problems)} problems", problems=problems)
     versions.set_gate(session, model, rules)
     detail = to_document(rules or gate.DEFAULT)
     audit.record(session, actor, Action.GATE_CHANGED, model, detail)
     return rules or gate.DEFAULT
+
+
+def metrics(session: Session, model: str = MODEL) -> frozenset[str]:
+    """What a rule of the gate may name: the numbers that the trainer measures, and whatever else the evaluations of the
+    model's versions have."""
+    evaluations = versions.evaluations(session, model)
+    return recipes.metrics().union(*(gate.numbers(one) for one in evaluations))
 
 
 _ACTIONS: Final = {

@@ -35,7 +35,7 @@ BEYOND_SCHEMA = {
     "names, times and uris that this farm does not take, fields that exclude each other": (
         "submit_batch", "complete_asset", "register_version", "set_alias", "rollback_alias", "create_key",
         "create_tenant_key", "create_endpoint", "change_endpoint", "replay_since", "create_run", "put_schedule",
-        "set_gate", "compare_versions",
+        "set_gate", "set_canary_rules", "compare_versions",
     ),
     "whole numbers with a point (95.0), which JSON Schema counts as integers": (
         "set_job_priority", "set_batch_priority", "set_tenant",

@@ -180,7 +180,7 @@ def test_every_changing_route_is_audited_or_says_why_not():
     audited = {
         "set_batch_priority", "cancel_batch", "pause_batch", "resume_batch", "retry_failed", "set_job_priority",
         "cancel_job", "retry_job", "register_version", "set_alias", "rollback_alias", "drain_worker", "resume_worker",
-        "set_gate",
+        "set_gate", "set_canary_rules",
         "create_key", "revoke_key", "create_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret",
         "replay_delivery", "replay_since", "create_tenant", "set_tenant", "create_tenant_key", "delete_job",
         "delete_asset", "delete_batch",

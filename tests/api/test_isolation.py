@@ -75,6 +75,7 @@ BODIES: dict[str, Any] = {
     "set_job_priority": {"priority": 1},
     "set_alias": {"version": "x"},
     "set_gate": {"rules": [{"metric": "", "direction": "up"}]},
+    "set_canary_rules": {"rules": {"watched": [{"score": "", "tolerance": 0}]}},
     "create_key": {"name": "x"},
     "create_tenant_key": {"name": "x"},
     "submit_batch": {"items": []},

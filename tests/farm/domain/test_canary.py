@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 
 import pytest
 
 from farm.domain.alias import Cohort, cohort_of, takes_canary
-from farm.domain.canary import DEFAULT, FAILED, Rules, Sums, Watched, compare, mean_of, quantile
+from farm.domain.canary import DEFAULT, FAILED, Rules, Sums, Watched, compare, mean_of, problems, quantile
 from farm.domain.gate import Direction
 
 RULES = Rules((Watched("identity", Direction.UP, 0.02), Watched(FAILED, Direction.DOWN, 0.05)))
@@ -94,3 +95,23 @@ def test_scores_that_only_one_has_or_nobody_watches_are_shown_and_stop_nothing()
     ]
     assert mean_of(sums([(2, 1.0)])).low is None
     assert {one.score for one in DEFAULT.watched} >= {"identity", FAILED}
+
+
+def test_rules_that_make_no_sense_are_told_everything():
+    assert problems(DEFAULT) == ()
+    watched = (
+        Watched("identity", Direction.UP, 0.1),
+        Watched("identity", Direction.UP, -0.1),
+        Watched("beauty", Direction.UP, math.nan),
+    )
+    found = problems(Rules(watched, fewest_jobs=2, confidence=1.0, share=math.nan))
+    assert [(p.code, p.pointer) for p in found] == [
+        ("score_repeated", "/rules/watched/1/score"),
+        ("out_of_range", "/rules/watched/1/tolerance"),
+        ("score_unknown", "/rules/watched/2/score"),
+        ("out_of_range", "/rules/watched/2/tolerance"),
+        ("out_of_range", "/rules/fewest_jobs"),
+        ("out_of_range", "/rules/confidence"),
+        ("out_of_range", "/rules/share"),
+    ]
+    assert "known: black, border_error, face_found" in found[2].detail

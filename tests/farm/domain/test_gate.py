@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from farm.domain.gate import Decision, Direction, Gate, Measured, Rule, decide, number_at, problems
+from farm.domain.gate import Decision, Direction, Gate, Measured, Rule, decide, number_at, numbers, problems
 
 GATE = Gate(
     (
@@ -99,9 +99,20 @@ def test_a_gate_that_makes_no_sense_is_told_everything():
             Rule("b..c", Direction.DOWN, bound=1.0),
         )
     )
-    assert [(p.code, p.pointer) for p in problems(gate)] == [
+    assert [(p.code, p.pointer) for p in problems(gate, ("a", "b.*"))] == [
         ("rule_empty", "/rules/0"),
         ("metric_repeated", "/rules/1/metric"),
         ("out_of_range", "/rules/1/margin"),
         ("metric_invalid", "/rules/2/metric"),
     ]
+
+
+def test_a_metric_that_nothing_measures_is_told_with_those_that_are():
+    known = numbers({"psnr": 20.0, "lip_sync": {"at_0": 0.8, "far": 0.1, "by": {"-1": 1}}, "on": "x", "is": True})
+    gate = Gate(tuple(Rule(name, Direction.UP, margin=0.0) for name in ("psnr", "lip_sync.at0", "stage1.psnr", "is")))
+    first, second = problems(gate, {*known, "stage1.*"})
+    assert (first.code, first.pointer, second.pointer) == ("metric_unknown", "/rules/1/metric", "/rules/3/metric")
+    assert first.detail == (
+        "nothing is measured as 'lip_sync.at0'; near it: lip_sync.at_0, lip_sync.far, lip_sync.by.-1;"
+        " known: lip_sync.… (3), psnr, stage1.*"
+    )

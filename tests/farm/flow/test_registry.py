@@ -10,6 +10,7 @@ import pytest
 
 from farm.db import versions as rows
 from farm.domain.alias import BundleNote, BundleState, Cohort, takes_canary
+from farm.domain.canary import DEFAULT, Rules, Watched
 from farm.domain.chunk import Reason, Work
 from farm.domain.gate import Direction, Gate, Rule
 from farm.domain.job import JobStatus
@@ -24,7 +25,7 @@ from tests.small_farm import Fleet, segment
 
 ADA = Actor("ada")
 READY = BundleNote(BundleState.READY)
-GATE = Gate((Rule("psnr", Direction.UP, margin=0.5), Rule("leak", Direction.DOWN, margin=0.0)))
+GATE = Gate((Rule("psnr", Direction.UP, margin=0.5), Rule("leak.largest", Direction.DOWN, margin=0.0)))
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def _gate(fleet: Fleet) -> None:
 def made(
     fleet: Fleet, name: str, *, psnr: float | None = 20.0, measured_on: str = "puppets", **more: object
 ) -> Version:
-    evaluation = None if psnr is None else {"evaluation_set": measured_on, "psnr": psnr, "leak": 0.1}
+    evaluation = None if psnr is None else {"evaluation_set": measured_on, "psnr": psnr, "leak": {"largest": 0.1}}
     with fleet.database.transaction() as session:
         return versions.register(
             session,
@@ -83,7 +84,7 @@ def test_the_gate_refuses_with_its_reasons_and_force_is_audited(fleet: Fleet):
     assert kept is not None
     assert kept.gate == decision
     assert (decision.passed, decision.champion) == (False, champion.id)
-    assert [(f.metric, f.passed) for f in decision.findings] == [("psnr", False), ("leak", True)]
+    assert [(f.metric, f.passed) for f in decision.findings] == [("psnr", False), ("leak.largest", True)]
     promote(fleet, worse, force=True)
     assert alias_of(fleet, "champion") == (worse.id, None)
     assert audited(fleet, "alias.promoted")[-1] == {
@@ -367,3 +368,31 @@ def test_a_canary_is_looked_at_once_in_a_while(fleet: Fleet):
     render(fleet, lambda version, k: {"identity": 0.9 if version == old.id else 0.1})
     assert watched(fleet, every_s=3600) == [], "just looked at"
     assert len(watched(fleet, every_s=0)) == 1
+
+
+def test_a_model_has_canary_rules_of_its_own(fleet: Fleet):
+    """Others than the default ones, in the comparison, in the watch, and for a new canary's share."""
+    rules = Rules((Watched("sync", Direction.UP, 0.1),), share=0.5)
+    with fleet.database.transaction() as session:
+        with pytest.raises(Rejected, match="invalid"):
+            canary.set_rules(session, "pdfgc", rules, actor=ADA)
+        rules = replace(rules, watched=(Watched("jitter", Direction.DOWN, 0.1),), stops=False)
+        canary.set_rules(session, "pdfgc", rules, actor=ADA)
+    (detail,) = audited(fleet, "model.canary_rules_changed")
+    assert (detail["share"], detail["stops"]) == (0.5, False)
+    old, new = made(fleet, "old"), made(fleet, "new")
+    promote(fleet, old)
+    promote(fleet, new, "canary")
+    assert alias_of(fleet, "canary") == (new.id, 0.5)
+    fleet.submit(36)
+    render(
+        fleet, lambda version, k: {"identity": 0.9 if version == old.id else 0.1, "jitter": 0.3 * (version == new.id)}
+    )
+    assert watched(fleet) == [], "it is not to be stopped"
+    with fleet.database.transaction() as session:
+        assert [one.score for one in canary.compare(session, None, None).scores if one.worse] == ["jitter"]
+        canary.set_rules(session, "pdfgc", replace(rules, stops=True), actor=ADA)
+    (reasons,) = watched(fleet)
+    assert reasons[0].startswith("jitter: 0.3 ")
+    with fleet.database.transaction() as session:
+        assert canary.set_rules(session, "pdfgc", None, actor=ADA) == canary.rules(session) == DEFAULT
