@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from farm.errors import Rejected, Transient
 from trainer import commands, job, judging, loop, material, overrides
 from trainer.checkpoint import OtherRecipe
+from trainer.corpus import RENDERED
 from trainer.job import Job
 from trainer.out import Out, open_out
 from trainer.precision import best_device
@@ -28,7 +29,6 @@ from trainer.recipes import RECIPES, Recipe, Stage
 from trainer.stages import Setting
 from trainer.status import Door, Status, TrainingFailed
 
-DATA = Path.home() / ".cache" / "dubfarm" / "corpus"
 FAILED: Final = 1
 STOPPED: Final = 3
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -50,7 +50,7 @@ def run(
     data: Annotated[
         str,
         typer.Option(help="Where rendered puppets are kept; or a prepared set, DIR or s3://..., also with #VERSION."),
-    ] = str(DATA),
+    ] = str(RENDERED),
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     priors: Annotated[Path, typer.Option(help="Folder of the user's priors: vgg19.pth, deep3d.pt2, ...")] = PRIORS,
     steps: Annotated[list[str] | None, typer.Option(help="STAGE=STEPS: short for --set stages.STAGE.steps=...")] = None,

@@ -53,6 +53,15 @@ def factor_slice(group: str) -> slice:
 
 CLOSED: Final = 0.65
 """Blink from which on the iris cannot be seen."""
+RENDERED: Final = Path.home() / ".cache" / "dubfarm" / "corpus"
+"""Where rendered puppets are kept, unless the caller says otherwise."""
+
+
+def shown(factors_NF: torch.Tensor) -> torch.Tensor:
+    """True where a picture shows the factor, in FACTORS' order: nobody can tell where a closed eye looks."""
+    seen = torch.ones_like(factors_NF, dtype=torch.bool)
+    seen[:, factor_slice("gaze")] = factors_NF[:, factor_slice("blink")] <= CLOSED
+    return seen
 
 
 @dataclass(frozen=True)

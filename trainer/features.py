@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainer.augment import DICE, augment
 from trainer.cast import Cast
-from trainer.corpus import CLOSED, Clips, Corpus, factor_slice
+from trainer.corpus import Clips, Corpus
 from trainer.recipes import Recipe
 from trainer.sampler import choose, uniforms
 
@@ -27,14 +27,15 @@ class Features:
         # Of a large set some clips tell as much as all, and need not be read whole.
         flat = corpus.train.factors[:: 1 + len(corpus.train) // _TELLING].flatten(0, 1)
         self.mean_F, self.deviation_F = flat.mean(0), flat.std(0) + 1e-4
-        at = factor_slice("blink")
-        self.closed = float((CLOSED - self.mean_F[at]) / self.deviation_F[at])
-        """CLOSED in units of deviation."""
         self._views: Tensor | None = None
 
     def units(self, factors: Tensor) -> Tensor:
         """Factors in units of their deviation around their mean, over the training clips."""
         return (factors - self.mean_F) / self.deviation_F
+
+    def factors(self, units: Tensor) -> Tensor:
+        """The inverse of `units`."""
+        return units * self.deviation_F + self.mean_F
 
     def forget(self) -> None:
         """The trunk has changed."""

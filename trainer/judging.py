@@ -15,7 +15,7 @@ from farm.domain import gate
 from farm.domain.bundle import EVALUATION
 from farm.errors import Rejected
 from trainer import ablation, footage, overrides, pictures, report
-from trainer.corpus import CorpusSetting, open_corpus
+from trainer.corpus import RENDERED, CorpusSetting, open_corpus
 from trainer.evaluate import METRICS, evaluate_footage, evaluate_puppets
 from trainer.filmed import NothingFilmed, filmed
 from trainer.landmark_prior import LandmarkPrior
@@ -29,7 +29,6 @@ from trainer.syncnet import open_syncnet
 from trainer.trial import SCOPES
 
 SHIPPED: Final = Path(farm.nets.__file__).parent / "shipped" / "pdfgc-puppets-64"
-DATA: Final = Path.home() / ".cache" / "dubfarm" / "corpus"
 Data = Annotated[Path, typer.Option(help="Where rendered puppets are kept.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 
@@ -56,7 +55,7 @@ def evaluate(
         Path | None, typer.Option(help="A folder of videos, instead of puppets.", exists=True, file_okay=False)
     ] = None,
     scope: Annotated[str, typer.Option(help=f"One of {', '.join(SCOPES)}.")] = "full",
-    data: Data = DATA,
+    data: Data = RENDERED,
     priors: Annotated[
         Path, typer.Option(help="Folder of what the user brings: syncnet.pt2, EfficientNet-Lite0.")
     ] = PRIORS,
@@ -105,7 +104,7 @@ def ablate(
     last: Annotated[int | None, typer.Option(min=1, help="Steps of each last stage; the recipe's by default.")] = None,
     scope: Annotated[str, typer.Option(help=f"How much is measured: one of {', '.join(SCOPES)}.")] = "quick",
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: a key of the recipe.")] = None,
-    data: Data = DATA,
+    data: Data = RENDERED,
     threads: Threads = 1,
 ) -> None:
     """Tables 4 and 5 of the paper: what averaging, decorrelation and the window do. Again to go on."""

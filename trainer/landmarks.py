@@ -12,9 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainer.corpus import FACTOR_GROUPS, FACTORS
+from trainer.corpus import FACTOR_GROUPS, FACTORS, shown
 from trainer.landmark_prior import LandmarkPrior, measure
-from trainer.readout import shown
 
 _BATCH: Final = 16
 

@@ -23,9 +23,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer import stages
 from trainer.augment import DICE, Augmentation, augment
-from trainer.corpus import FACTOR_GROUPS, FACTORS, Clips, CorpusSetting, open_corpus
+from trainer.corpus import FACTOR_GROUPS, FACTORS, RENDERED, Clips, CorpusSetting, open_corpus, shown
 from trainer.losses import r_squared
 from trainer.priors import ReadOut
 from trainer.sampler import choose, uniforms
@@ -71,11 +70,6 @@ class Judge:
     def features(self, x_B3SS: Tensor) -> Tensor:
         """What the network makes of pictures before it names factors, (B, 3 * HIDDEN)."""
         return torch.cat([_hidden(self.network, part) for part in x_B3SS.split(_BATCH)])
-
-
-def shown(factors_BF: Tensor) -> Tensor:
-    """True where a picture shows the factor, in FACTORS' order."""
-    return stages.shown(factors_BF) > 0
 
 
 @cache
@@ -225,7 +219,7 @@ def _brief(r2: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path.home() / ".cache" / "dubfarm" / "corpus")
+    parser.add_argument("--data", type=Path, default=RENDERED)
     parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--more", action="store_true", help="so many steps more of what lies in --out")

@@ -17,7 +17,7 @@ from farm.nets.style import style
 from trainer import losses
 from trainer.augment import DICE, augment
 from trainer.cast import EYE_DIMS, GAZE_DIMS, Cast, align_eyes, scale_code, warm_start
-from trainer.corpus import CLOSED, FACTORS, Clips, Corpus, factor_slice
+from trainer.corpus import FACTORS, Clips, Corpus, factor_slice, shown
 from trainer.features import Features
 from trainer.landmark_prior import LandmarkPrior
 from trainer.losses import box
@@ -102,18 +102,10 @@ class ReadOutScene(_Scene):
         wearing = (dice[:, 3] < self.choices.worn_share)[:, None, None, None]
         x = torch.where(wearing.to(x.device), worn, x)
         factors = self.clips.factors[clip, frame]
-        return x, self.setting.features.units(factors), shown(factors)
+        return x, self.setting.features.units(factors), shown(factors).float()
 
     def play(self, phase: str, batch: tuple[Tensor, Tensor, Tensor], before: None) -> Reading:
         return Reading(self.cast.readout(batch[0]), batch[1], batch[2])
-
-
-def shown(factors_BF: Tensor) -> Tensor:
-    """1 where a picture shows the factor, in FACTORS' order: nobody can tell where a closed eye looks."""
-    seen = torch.ones_like(factors_BF)
-    closed = factors_BF[:, factor_slice("blink")] > CLOSED
-    seen[:, factor_slice("gaze")] = (~closed).float()
-    return seen
 
 
 Pair = tuple[Sequence[Tensor], Sequence[Tensor]]
@@ -171,7 +163,7 @@ class _Generating(_Scene):
             wanted=wanted,
             moved=augment(wanted, dice[:, 8:], self.choices.motion_augmentation),
             factors=self.setting.features.units(factors),
-            shown=shown(factors),
+            shown=shown(factors).float(),
             clip=clip,
             frame=frame,
             dice=dice[:, 4:8],
@@ -281,9 +273,12 @@ class LipScene(_Scene):
 
 @dataclass(frozen=True)
 class Eyes:
-    """Unified features of anchor, positive and negative; what is true of the anchor's and the positive's eyes."""
+    """mixed: the anchor's pictures; unified features of positive and negative; what is true of the positive's eyes,
+    which are the anchor's too."""
 
-    unified: tuple[Tensor, Tensor, Tensor]
+    mixed: Tensor
+    positive: Tensor
+    negative: Tensor
     factors: Tensor
     shown: Tensor
 
@@ -312,14 +307,15 @@ class EyeScene(_Scene):
         true = self.clips.factors[clip, one]
         mixed = self.clips.picture(clip, two).clone()
         box(mixed, "eyes").copy_(box(self.clips.picture(clip, one), "eyes"))
-        with torch.no_grad():
-            anchor = self.cast.motion.model(mixed)
         features = self.setting.features
-        unified = (anchor, features.unified(clip, one, dice[:, 5]), features.unified(clip, two, dice[:, 5]))
-        return Eyes(unified, features.units(true), shown(true))
+        positive, negative = (features.unified(clip, frame, dice[:, 5]) for frame in (one, two))
+        return Eyes(mixed, positive, negative, features.units(true), shown(true).float())
 
     def play(self, phase: str, batch: Eyes, before: None) -> Triple:
-        anchor, positive, negative = self.cast.code("eye", torch.cat(batch.unified)).chunk(3)
+        with torch.no_grad():
+            mixed = self.cast.motion.model(batch.mixed)
+        unified = torch.cat([mixed, batch.positive, batch.negative])
+        anchor, positive, negative = self.cast.code("eye", unified).chunk(3)
         return Triple(
             anchor,
             positive,
@@ -438,8 +434,7 @@ class ComposeScene(_Generating):
         appearance, map_ = (self._of_all(part)[start:stop] for part in scene)
         image = self.cast.generator(style(appearance, made["lip"], made["expression"], mixed_eye, made["pose"]), map_)
         worn = augment(image, dice[:, 10:], self.choices.motion_augmentation)
-        closed = wanted[:, factor_slice("blink")] > self.setting.features.closed
-        seen[:, factor_slice("gaze")] *= (~closed).float()
+        seen *= shown(self.setting.features.factors(wanted))
         return self.cast.readout(worn), wanted, seen * self.world.weigh(stop - start, count, number)
 
     def _expression(self, batch: Pictures) -> Tensor:

@@ -120,9 +120,9 @@ class Trial:
     @property
     def gives(self) -> frozenset[str]:
         """What metrics may need and this trial has."""
-        several = True if len(self.clips) > 1 else None
-        known = {"phonemes": self.footage.phonemes, "voices": self.footage.voices, "two people": several, **self.has}
-        return frozenset(name for name, value in known.items() if value is not None)
+        known = {"phonemes": self.footage.phonemes, "voices": self.footage.voices, **self.has}
+        given = {name for name, value in known.items() if value is not None}
+        return frozenset(given | ({"two people"} if len(self.clips) > 1 else set()))
 
     @cached_property
     def codes(self) -> Codes:

@@ -12,7 +12,7 @@ import torch
 from trainer import loop
 from trainer.cast import Cast
 from trainer.checkpoint import OtherRecipe, Place
-from trainer.corpus import Corpus, factor_slice
+from trainer.corpus import CLOSED, Corpus, factor_slice
 from trainer.curves import CURVES
 from trainer.features import Features
 from trainer.loop import Deadline, train
@@ -149,5 +149,5 @@ def test_steered_pictures_want_the_factors_of_whoever_gave_the_code(recipe: Reci
         donors = torch.cdist(wanted[:, at], factors[:, at]).argmin(1)
         assert torch.equal(wanted[:, at], factors[donors][:, at])
         assert 0 < (donors != torch.arange(16)).sum() < 16, "some are their own, some are others'"
-    shut = wanted[:, factor_slice("blink")][:, 0] > setting.features.closed
+    shut = setting.features.factors(wanted)[:, factor_slice("blink")][:, 0] > CLOSED
     assert not seen[shut][:, factor_slice("gaze")].any()
