@@ -30,12 +30,12 @@ from farm.domain.run import Attempt, OnSuccess, Outcome, RunError, RunSpec, RunS
 from farm.domain.tenant import Actor
 from farm.domain.version import CHAMPION, Lineage
 from farm.errors import Rejected, Transient
-from farm.flow import launch, recipes, reconcile, schedules, staging
+from farm.flow import clips, launch, recipes, reconcile, schedules, staging
 from farm.flow.launch import Launch
 from farm.flow.register import register
 from farm.flow.schedules import UNCOUNTED, Counted
 from farm.storage import keys
-from farm.storage.blobs import BlobStore, Missing, open_store
+from farm.storage.blobs import BlobStore, Missing
 from workers.places import Going, LocalPlace, Order, Place, told_of_the_store
 
 logger = log.get(__name__)
@@ -45,7 +45,6 @@ MOST_READ: Final = 8 << 20
 MOST_STATUS: Final = 1 << 20
 POLL_S: Final = 10.0
 """Without a wake-up a turn comes so often all the same."""
-CLIP_ENDINGS: Final = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".tar", ".safetensors", ".npz")
 SCHEDULER: Final = Actor("scheduler")
 
 
@@ -147,21 +146,11 @@ class Launcher:
             logger.info("schedule fired", schedule=kept.schedule.name, runs=started)
 
     def _count(self, name: str, uri: str, known: str | None) -> Counted:
-        """The clips at `uri` beside those of the list `known`."""
         try:
-            found = {
-                hashlib.sha256(stat.key.encode()).hexdigest()[:16]
-                for stat in open_store(uri, self.endpoint_url).list("")
-                if stat.key.lower().endswith(CLIP_ENDINGS)
-            }
-            before = set(self.store.get_bytes(known).decode().split()) if known is not None else set[str]()
-            text = "\n".join(sorted(found)).encode()
-            key = keys.clips(name, hashlib.sha256(text).hexdigest())
-            self.store.put_bytes(text, key)
-        except (Transient, OSError, ValueError) as error:
-            logger.warning("clips not counted", schedule=name, uri=uri, error=str(error))
-            return UNCOUNTED
-        return Counted(len(found - before), key)
+            return clips.count(self.store, name, uri, known, self.endpoint_url)
+        except (Rejected, Transient) as error:
+            logger.warning("clips not counted", schedule=name, uri=uri, code=error.code, detail=error.detail)
+            return replace(UNCOUNTED, why=error.detail)
 
     # --- open attempts ---------------------------------------------------------------------------------------------
 

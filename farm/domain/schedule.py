@@ -150,12 +150,12 @@ def meet(overlap: Overlap, open_runs: Sequence[Open]) -> Start | Skip:
             return Start(cancel=going, behind=True)
 
 
-def enough(schedule: Schedule, new_clips: int | None) -> Skip | None:
-    """Whether the data has grown enough. new_clips None: it could not be listed."""
+def enough(schedule: Schedule, new_clips: int | None, why: str = "") -> Skip | None:
+    """Whether the data has grown enough. new_clips None: nobody could tell, and why."""
     if schedule.min_new_clips <= 0:
         return None
     if new_clips is None:
-        return Skip("the data could not be listed")
+        return Skip(f"its clips could not be counted: {why}" if why else "its clips could not be counted")
     if new_clips < schedule.min_new_clips:
         return Skip(f"{new_clips} new clips since the last run, {schedule.min_new_clips} are wanted")
     return None

@@ -34,8 +34,10 @@ def put(session: Session, schedule: Schedule, limits: InputLimits, *, actor: Act
         run_verbs.check_resume_from(session, schedule.spec)
     except Rejected as error:
         problems += error.problems
-    if schedule.min_new_clips > 0 and schedule.spec.dataset.uri is None:
-        detail = "puppets do not grow: min_new_clips needs a dataset with a uri"
+    data = schedule.spec.dataset
+    if schedule.min_new_clips > 0 and (data.uri is None or data.manifest_sha256 is not None):
+        what = "puppets do" if data.uri is None else "one version of a set does"
+        detail = f"{what} not grow: min_new_clips needs a dataset's uri, without manifest_sha256"
         problems.append(Problem("min_new_clips_refused", detail, "/min_new_clips"))
     if problems:
         raise Rejected("invalid", f"{len(problems)} problems", problems=tuple(problems))
@@ -104,10 +106,12 @@ def run_now(session: Session, name: str, *, actor: Actor = FARM) -> RunView:
 
 @dataclass(frozen=True)
 class Counted:
-    """The clips of a schedule's data: how many the last run did not know, and the key of the list as it is now."""
+    """The clips of a schedule's data: how many the last run did not know, and the key of the list as it is now. new
+    None: nobody could tell, and why."""
 
     new: int | None
     clips: str | None
+    why: str = ""
 
 
 UNCOUNTED: Final = Counted(None, None)
@@ -149,7 +153,7 @@ def _start(session: Session, kept: Kept, at: datetime, counted: Counted) -> Firi
     met = meet(kept.schedule.overlap, runs.open_of(session, name))
     if isinstance(met, Skip):
         return Firing(at, FiringOutcome.SKIPPED, met.reason)
-    lacking = enough(kept.schedule, counted.new)
+    lacking = enough(kept.schedule, counted.new, counted.why)
     if lacking is not None:
         return Firing(at, FiringOutcome.SKIPPED, lacking.reason)
     for run_id in met.cancel:
@@ -164,6 +168,8 @@ def _start(session: Session, kept: Kept, at: datetime, counted: Counted) -> Firi
         actor=FARM,
     )
     outcome, why = (FiringOutcome.QUEUED, "behind an open run") if met.behind else (FiringOutcome.STARTED, "on time")
+    if kept.schedule.min_new_clips > 0:
+        why = f"{why}, {counted.new} new clips"
     return Firing(at, outcome, why, run.id)
 
 

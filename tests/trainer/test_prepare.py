@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from farm.errors import Rejected
 from farm.face.align import ANCHORS, SIDE
+from farm.flow import clips
+from farm.storage.blobs import open_store
 from tests.trainer.prepared import PREPARED
 from trainer.__main__ import app
 from trainer.corpus import FACTORS, Corpus
@@ -270,3 +272,11 @@ def test_the_crop_lies_where_the_farm_puts_it(source: Path) -> None:
     back = torch.linalg.solve(within[:, None, :, :2], (anchors(rows) - within[:, None, :, 2])[..., None])[..., 0]
     wanted = torch.from_numpy((ANCHORS + 0.5) * 2 / SIDE - 1).float()
     assert (back - wanted).abs().mean() < 0.12
+
+
+def test_a_schedule_counts_its_clips(made: tuple[Path, dict], tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    store = open_store((tmp_path / "blobs").as_uri())
+    first = clips.count(store, "nightly", made[0].as_uri(), None)
+    assert first.new == made[1]["clips"] == 3
+    assert clips.count(store, "nightly", made[0].as_uri(), first.clips).new == 0

@@ -362,5 +362,10 @@ def test_a_growing_bucket_starts_when_it_has_grown(desk: Desk) -> None:
     assert kept is not None
     assert kept.clips == "lists/b"
     desk.do(verbs.cancel, run_id)
-    assert desk.tick(three_oclock(desk, 2), clock.UNCOUNTED) == []
-    assert "could not be listed" in desk.schedule().firings[0].reason  # pyright: ignore
+    assert desk.schedule().firings[0].reason == "on time, 19 new clips"  # pyright: ignore
+    assert desk.tick(three_oclock(desk, 2), Counted(None, None, "no set there")) == []
+    assert desk.schedule().firings[0].reason == "its clips could not be counted: no set there"  # pyright: ignore
+    pinned = RunSpec("paper", Dataset("file:///data/clips", "0" * 64))
+    with pytest.raises(Rejected) as caught:
+        desk.put(Schedule("t", Cron("0 3 * * *"), pinned, min_new_clips=10))
+    assert [p.code for p in caught.value.problems] == ["min_new_clips_refused"]
