@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from farm.cli import manifest as manifests
 from farm.cli import options, watch
@@ -257,7 +258,7 @@ def file_name(custom_id: str) -> str:
 
 
 def show_batch(batch: Batch, jobs: Iterable[Job]) -> None:
-    terminal.say(f"{batch.id} {batch.name or ''} [bold]{batch.status}[/bold]: {_counts(batch)}")
+    terminal.say(f"{batch.id} {escape(batch.name or '')} [bold]{batch.status}[/bold]: {_counts(batch)}")
     rows = [(j.id, j.custom_id, j.kind, j.status, frames(j), j.error.detail if j.error else "") for j in jobs]
     terminal.table(("job", "item", "kind", "status", "frames", "reason"), rows, "no jobs")
 

@@ -13,6 +13,7 @@ from importlib import util
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from farm.cli import options
 from farm.cli.connect import target
@@ -66,9 +67,9 @@ def doctor(
 
 
 def _tell(finding: Finding, marks: dict[str, str]) -> None:
-    terminal.say(f"{marks[finding.status]} {finding.check}: {finding.detail}")
+    terminal.say(f"{marks[finding.status]} {finding.check}: {escape(finding.detail)}")
     if finding.fix:
-        terminal.say(f"     -> {finding.fix}")
+        terminal.say(f"     -> {escape(finding.fix)}")
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

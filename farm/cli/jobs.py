@@ -53,11 +53,11 @@ def show(
         found = farm.job(job)
         chunks = list(farm.chunks(job))
     terminal.answer({"job": found, "chunks": chunks})
-    terminal.say(f"{found.id} {found.custom_id} ({found.kind}) [bold]{found.status}[/bold] {frames(found)}")
+    terminal.say(f"{found.id} {escape(found.custom_id)} ({found.kind}) [bold]{found.status}[/bold] {frames(found)}")
     if reason := _reason(found):
-        terminal.say(f"  {reason}")
+        terminal.say(f"  {escape(reason)}")
     if found.output:
-        terminal.say(f"  {found.output.frames} frames, {found.output.duration_s:.2f} s, {found.output.uri}")
+        terminal.say(f"  {found.output.frames} frames, {found.output.duration_s:.2f} s, {escape(found.output.uri)}")
     if found.scores:
         terminal.say("  scores: " + ", ".join(f"{name} {value:.3g}" for name, value in sorted(found.scores.items())))
     if found.flags:

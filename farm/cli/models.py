@@ -9,9 +9,10 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from farm.cli import options, rules
 from farm.cli.connect import client
@@ -137,7 +138,7 @@ def show(
     lineage = found.lineage
     for name in ("recipe", "dataset_version", "code_version", "parent", "run"):
         if value := getattr(lineage, name, None):
-            terminal.say(f"  {name.replace('_', ' ')}: {value}")
+            terminal.say(f"  {name.replace('_', ' ')}: {escape(value)}")
     if lineage is not None and lineage.seeds:
         terminal.say(f"  seeds: {', '.join(map(str, lineage.seeds))}")
     _say_gate(found)
@@ -151,10 +152,10 @@ def _say_gate(found: Version) -> None:
     terminal.say(f"  the gate: {'passed' if found.gate.passed else '[red]refused[/red]'}")
     for finding in found.gate.findings:
         mark = "passed" if finding.passed else "[red]below[/red]"
-        terminal.say(f"    {finding.metric} {mark}: {finding.reason}")
+        terminal.say(f"    {finding.metric} {mark}: {escape(finding.reason)}")
     if not found.gate.findings:
         for reason in found.gate.reasons:
-            terminal.say(f"    [red]{reason}[/red]")
+            terminal.say(f"    [red]{escape(reason)}[/red]")
 
 
 @app.command("promote")
@@ -268,8 +269,10 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="A bundle folder; the one that ships by default.")
     ] = None,
-    clips: Annotated[Path | None, typer.Option(help="A folder of videos, instead of puppets.")] = None,
-    scope: Annotated[str, typer.Option(help="How much is rendered: full, quick or smoke.")] = "full",
+    clips: Annotated[
+        Path | None, typer.Option(help="A folder of videos, instead of puppets.", exists=True, file_okay=False)
+    ] = None,
+    scope: Annotated[Literal["full", "quick", "smoke"], typer.Option(help="How much is rendered.")] = "full",
     out: Annotated[
         Path | None, typer.Option(help="Also write evaluation.json, report.md and report.html here.")
     ] = None,
@@ -277,6 +280,8 @@ def evaluate(
 ) -> None:
     """Measure a bundle: how well its factors keep apart, how its lips follow a voice (docs/evaluation.md)."""
     terminal.begin(json)
+    if bundle is not None and not (bundle / "manifest.json").is_file():
+        raise usage("bundle_missing", f"{bundle} has no manifest.json")
     missing = [name for name in ("trainer", "torch", "espeakng_loader") if importlib.util.find_spec(name) is None]
     if missing:
         raise usage("trainer_missing", f"no {missing[0]} here: pip install 'dubfarm[trainer]'")

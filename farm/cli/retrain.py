@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rich.markup import escape
+
 from farm.cli import training
 from farm.cli.exits import Exit, Failed
 from farm.cli.terminal import terminal
@@ -52,7 +54,7 @@ def train(client: Client, timeout_s: float, overrides: Mapping[str, object] | No
         terminal.say(f"worker {killed} killed; the run goes on from its last checkpoint")
     done = training.follow(client, run.id, timeout_s)
     training.check(done)
-    terminal.say(f"{done.id} succeeded: {done.status_reason}")
+    terminal.say(f"{done.id} succeeded: {escape(done.status_reason)}")
     return Retrained(done, killed)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from farm.cli import options, watch
@@ -96,7 +97,7 @@ def show(
         found = farm.training.run(run)
         checkpoints = farm.training.checkpoints(run)
     terminal.answer({"run": found, "checkpoints": checkpoints})
-    terminal.say(f"{found.id} {found.recipe} [bold]{found.status}[/bold] {_place(found)} {_why(found)}")
+    terminal.say(f"{found.id} {found.recipe} [bold]{found.status}[/bold] {_place(found)} {escape(_why(found))}")
     facts = [_speed(found) and f"{_speed(found)} samples/s", _eta(found), f"{found.gpu_hours:.2f} GPU-hours"]
     if found.goodput is not None:
         facts.append(f"goodput {found.goodput:.0%}")
@@ -128,7 +129,7 @@ def watch_(
     with client(server, key, data) as farm:
         found = follow(farm, run, timeout, lines=True)
     check(found)
-    terminal.say(f"{found.id} succeeded: {found.status_reason}")
+    terminal.say(f"{found.id} succeeded: {escape(found.status_reason)}")
 
 
 @app.command()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from farm.cli.terminal import terminal
@@ -105,7 +106,7 @@ class _Bars:
 
     def batch(self, batch: Batch) -> None:
         if self._batch is None:
-            self._batch = self._progress.add_task(batch.name or batch.id, unit="jobs", state="")
+            self._batch = self._progress.add_task(escape(batch.name or batch.id), unit="jobs", state="")
         done = batch.counts.succeeded + batch.counts.failed + batch.counts.canceled
         self._progress.update(self._batch, completed=done, total=batch.counts.total, state=batch.status)
 
@@ -122,7 +123,7 @@ class _Bars:
         if job.id not in self._jobs:
             if len(self._jobs) >= MOST_BARS or job.status == "queued":
                 return
-            self._jobs[job.id] = self._progress.add_task(f"  {job.custom_id}", unit="frames", state="")
+            self._jobs[job.id] = self._progress.add_task(f"  {escape(job.custom_id)}", unit="frames", state="")
         self._progress.update(
             self._jobs[job.id],
             completed=job.progress.frames_done,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ import structlog
 from api.__main__ import Server, config
 from api.app import create_app
 from farm import queue
+from farm.cli import app as command
 from farm.client import Client
 from farm.db import migrate
 from farm.db.session import Database, connect
@@ -55,6 +58,33 @@ class Api:
 
 
 Starter = Callable[..., Api]
+
+
+@dataclass(frozen=True)
+class Dubfarm:
+    """The command `dubfarm`, in this process, against a live API."""
+
+    api: Api
+    key: str
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object) -> tuple[int, Any]:
+        """With --json: (exit code, what it answered last)."""
+        code, out, _ = self.run(*arguments, "--json")
+        # The API's log goes to the same place.
+        documents = [json.loads(line) for line in out.splitlines() if line.startswith(("{", "["))]
+        return code, documents[-1] if documents else None
+
+    def shown(self, *arguments: object) -> tuple[int, str]:
+        """As people see it: (exit code, both streams)."""
+        code, out, err = self.run(*arguments)
+        return code, out + err
+
+    def run(self, *arguments: object) -> tuple[int, str, str]:
+        self.capsys.readouterr()
+        code = command.run([*map(str, arguments), "--server", self.api.url, "--key", self.key])
+        out, err = self.capsys.readouterr()
+        return code, out, err
 
 
 @pytest.fixture(scope="session")
@@ -178,6 +208,12 @@ def operator(api: Api) -> Iterator[Client]:
     """With an admin key of the tenant that runs the farm."""
     with admin_of(api, OPERATORS) as key, Client(api.url, key, retries=0) as client:
         yield client
+
+
+@pytest.fixture
+def dubfarm(api: Api, key: str, capsys: pytest.CaptureFixture[str]) -> Dubfarm:
+    """The command `dubfarm` with a key of the test's."""
+    return Dubfarm(api, key, capsys)
 
 
 @pytest.fixture

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from farm.cli.app import run
 from farm.client import ApiError, Client
 from farm.domain.canary import SCORES
-from tests.api.conftest import OPERATORS, Api, admin_of
-
-Dubfarm = Callable[..., Any]
+from tests.api.conftest import OPERATORS, Api, Dubfarm, admin_of
 
 
 @pytest.fixture
@@ -26,19 +22,6 @@ def key(api: Api) -> Iterator[str]:
         with Client(api.url, key) as client:
             client.set_gate(None)
             client.set_canary_rules(None)
-
-
-@pytest.fixture
-def dubfarm(api: Api, key: str, capsys: pytest.CaptureFixture[str]) -> Dubfarm:
-    """`dubfarm … --json`: (exit code, what it answered)."""
-
-    def call(*arguments: object) -> tuple[int, Any]:
-        capsys.readouterr()
-        code = run([*map(str, arguments), "--json", "--server", api.url, "--key", key])
-        out = capsys.readouterr().out.splitlines()  # the server logs to the same place
-        return code, json.loads(next(line for line in reversed(out) if line.startswith(("{", "["))))
-
-    return call
 
 
 def test_a_metric_that_nothing_measures_is_refused_with_those_that_are(client: Client):
@@ -90,9 +73,7 @@ def test_canary_rules_over_http(client: Client, http: httpx.Client):
     assert client.set_canary_rules(None) == usual
 
 
-def test_rules_by_command(
-    api: Api, key: str, client: Client, dubfarm: Dubfarm, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_rules_by_command(client: Client, dubfarm: Dubfarm, tmp_path: Path):
     file = tmp_path / "rules.json"
     file.write_text('[{"metric": "psnr", "direction": "up", "margin": 0.5}]')
     code, told = dubfarm("models", "gate", "set", file)
@@ -116,7 +97,11 @@ def test_rules_by_command(
         code, told = dubfarm("models", "canary", "set", *arguments)
         assert (code, told["error"]["code"]) == (2, "rules_missing")
     assert not client.canary_rules().is_default
-    assert run(["models", "canary", "set", "--default", "--server", api.url, "--key", key]) == 0
-    shown = capsys.readouterr().out
-    assert "99.9" in shown
-    assert "identity" in shown
+    code, shown = dubfarm.shown("models", "canary", "set", "--default")
+    assert code == 0
+    assert "99.9000% sure, over 8 jobs of each at least: a worse one's share becomes 0" in shown
+    assert "lip_agreement" in shown
+    code, shown = dubfarm.shown("models", "gate", "show", "--metrics")
+    assert code == 0
+    assert "these are the default rules" in shown
+    assert "unseen_language.lip_sync.at_0" in shown

@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from farm.cli.app import run as dubfarm
 from trainer import __main__ as command
 from trainer import ablation, footage, judging, readout, report
 from trainer.corpus import FACTORS, Corpus
@@ -66,11 +67,16 @@ def test_another_judges_weights_are_refused(tmp_path: Path) -> None:
         readout.load(tmp_path)
 
 
-def test_the_shipped_bundle_is_evaluated_by_one_command(data: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", "--scope", "smoke", "--data", str(data), "--out", str(tmp_path), "--json"]
-    result = runner.invoke(command.app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
+def test_the_shipped_bundle_is_evaluated_by_one_command(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`dubfarm models evaluate`, which starts the trainer in a process of its own and passes on what that says."""
+    home, tmp_path = tmp_path / "home", tmp_path / "out"
+    (home / ".cache" / "dubfarm").mkdir(parents=True)
+    (home / ".cache" / "dubfarm" / "corpus").symlink_to(data)
+    monkeypatch.setenv("HOME", str(home))
+    assert dubfarm(["models", "evaluate", "--scope", "smoke", "--out", str(tmp_path), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
     assert found == json.loads((tmp_path / "evaluation.json").read_text())
     assert set(found["factor_variance"]) == set(found["factor_variance"]["lip"]) == set(CONTROLLED)
     for name in ("psnr", "nlse_c", "pose_error", "expression_mse", "pose_mse"):
@@ -91,11 +97,14 @@ def test_the_shipped_bundle_is_evaluated_by_one_command(data: Path, tmp_path: Pa
         assert title.read_bytes().startswith(b"\x89PNG")
 
 
-def test_wrong_wishes_of_evaluate(tmp_path: Path) -> None:
+def test_wrong_wishes_of_evaluate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert runner.invoke(command.app, ["evaluate", "--scope", "huge"]).exit_code == 2
     lost = runner.invoke(command.app, ["evaluate", "--bundle", str(tmp_path)])
     assert lost.exit_code == 1
     assert "bundle_missing" in lost.stderr
+    (tmp_path / "manifest.json").write_text("{")
+    assert dubfarm(["models", "evaluate", str(tmp_path)]) == 1
+    assert "manifest_invalid" in capfd.readouterr().err
     nothing = runner.invoke(command.app, ["evaluate", "--clips", str(tmp_path), "--scope", "smoke"])
     assert nothing.exit_code == 1
     assert "has no videos" in nothing.stderr

@@ -62,6 +62,9 @@ def test_help_is_light() -> None:
         (["batch", "list", "--server", "localhost:8700", "--key", "k"], "server_not_url"),
         (["models", "register", "some-folder", "--name", "x"], "bundle_missing"),
         (["models", "import-official", "missing"], "usage"),
+        (["models", "evaluate", "some-folder"], "bundle_missing"),
+        (["models", "evaluate", "--scope", "huge"], "usage"),
+        (["models", "evaluate", "--clips", "missing"], "usage"),
         (["setup"], "services_not_named"),
     ],
 )
