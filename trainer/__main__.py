@@ -156,6 +156,9 @@ def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str
             if figures is not None:
                 bars.console.print(stage.name, {"psnr": figures["stage1"]["psnr"], "made": figures.get("psnr")})
 
+        def pictured(stage: Stage, step: int, setting: Setting) -> None:
+            job.while_training(out, stage, step, setting)
+
         def shown(status: Status) -> None:
             bars.update(tasks[status.stage], completed=status.step, speed=f"{status.samples_per_s:.0f} samples/s")
 
@@ -166,7 +169,9 @@ def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str
             ray_run.train(task, out, ray_run.Workers(*workers), address, door, shown)
             cast = job.trained(task, out)
         else:
-            cast = loop.train(recipe, corpus, out, report, lambda _: door.stopping(), staged, brought, device=device)
+            cast = loop.train(
+                recipe, corpus, out, report, lambda _: door.stopping(), staged, pictured, brought, device=device
+            )
     Console().print(f"bundle: {job.write_bundle(out, recipe, cast)}")
 
 

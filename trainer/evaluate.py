@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 
 from trainer import footage, metrics_codes, metrics_factors, metrics_lips, metrics_pictures, metrics_stage, readout
-from trainer.corpus import CorpusSetting
+from trainer.corpus import Clips, CorpusSetting
 from trainer.landmark_prior import LandmarkPrior
 from trainer.landmarks import LandmarkReader
 from trainer.metrics import METRICS, measure
@@ -95,16 +95,27 @@ def evaluate(setting: Setting, *, lips: bool = True, scope: Scope | None = None)
     mode.
     """
     setting = on_cpu(setting)
-    cast, clips = setting.cast.eval(), setting.corpus.held_out
-    subject = Subject(f"recipe {setting.recipe.name}", cast.networks(), window=setting.choices.window)
-    corpus, judge = setting.corpus.setting, readout.load()
-    known = isinstance(corpus, CorpusSetting) or corpus.factors == "true"
-    reader: Reader = judge if known else LandmarkReader(LandmarkPrior())
-    truth = "true factors" if known else f"read by {reader.name}"
-    on = Footage(f"corpus {corpus.key}, held out", clips, truth)
-    has = {"features": judge if known else None, "stage1": setting}
-    few = scope or (SMOKE if len(clips) < 8 else SCOPES["quick"])
+    few = scope or (SMOKE if len(setting.corpus.held_out) < 8 else SCOPES["quick"])
+    subject, on, reader, known = _under_way(setting, setting.corpus.held_out)
+    has = {"features": reader if known else None, "stage1": setting}
     return evaluate_footage(subject, on, reader, few, has, names=None if lips else BEFORE_STAGE_3)
+
+
+def trial_of(setting: Setting, people: int) -> Trial:
+    """A training that is under way on the first of the people that its corpus holds out, with nothing measured yet."""
+    setting = on_cpu(setting)
+    subject, on, reader, _ = _under_way(setting, setting.corpus.held_out.part(0, people))
+    return Trial(subject, on, reader, SMOKE)
+
+
+def _under_way(setting: Setting, clips: Clips) -> tuple[Subject, Footage, Reader, bool]:
+    """The last: whether true factors are known."""
+    subject = Subject(f"recipe {setting.recipe.name}", setting.cast.eval().networks(), window=setting.choices.window)
+    corpus = setting.corpus.setting
+    known = isinstance(corpus, CorpusSetting) or corpus.factors == "true"
+    reader: Reader = readout.load() if known else LandmarkReader(LandmarkPrior())
+    truth = "true factors" if known else f"read by {reader.name}"
+    return subject, Footage(f"corpus {corpus.key}, held out", clips, truth), reader, known
 
 
 def on_cpu(setting: Setting) -> Setting:

@@ -13,13 +13,13 @@ import torch
 
 from farm.nets import bundle
 from farm.nets.manifest import Manifest
-from trainer import curves, loop, material, report
+from trainer import curves, loop, material, plots, report
 from trainer.cast import Cast
 from trainer.checkpoint import CAST, FOLDER, MANIFEST, Checkpoints, into_cast, load, read_manifest
 from trainer.corpus import Corpus
 from trainer.evaluate import evaluate
 from trainer.out import Out, open_out
-from trainer.pictures import of_trial, save_grid
+from trainer.pictures import grid, of_trial, swept
 from trainer.prior_files import open_priors
 from trainer.priors import Prior, PriorMissing
 from trainer.recipes import Recipe, Stage
@@ -79,6 +79,15 @@ def show(door: Door, recipe: Recipe, step: loop.Progress, *, gpus: int, since_s:
     )
 
 
+def while_training(out: Out, stage: Stage, step: int, setting: Setting) -> None:
+    """The curves so far; and what the networks make of people never seen, where a picture shows it."""
+    _keep(out, "plots/curves.svg", plots.terms(curves.summary(out.folder / curves.CURVES)).encode())
+    if stage.scene in ("rebuild", "compose"):
+        _keep(out, f"grids/{stage.name}-{step:07}.png", grid(setting))
+    if stage.scene == "compose":
+        _keep(out, f"grids/sweeps-{step:07}.png", swept(setting))
+
+
 def after_stage(out: Out, stage: Stage, setting: Setting) -> dict[str, Any] | None:
     """Figures and pictures of what a stage left; None where no picture shows it yet."""
     if stage.scene in ("eye", "pose"):
@@ -86,16 +95,20 @@ def after_stage(out: Out, stage: Stage, setting: Setting) -> dict[str, Any] | No
     composed = stage.scene == "compose"
     figures, trial = evaluate(setting, lips=composed)
     (out.folder / f"after_{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
-    grid = f"grids/after_{stage.name}.png"
-    (out.folder / "grids").mkdir(exist_ok=True)
-    save_grid(out.folder / grid, setting)
-    for name in (f"after_{stage.name}.json", grid):
-        out.publish(name)
+    out.publish(f"after_{stage.name}.json")
+    _keep(out, f"grids/after_{stage.name}.png", grid(setting))
     if composed:
         report.save(out.folder, figures, of_trial(trial))
         for name in ("evaluation.json", "report.md", "report.html", "grids"):
             out.publish(name)
     return figures
+
+
+def _keep(out: Out, name: str, data: bytes) -> None:
+    path = out.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    out.publish(name)
 
 
 def write_recipe(out: Out, recipe: Recipe) -> None:

@@ -31,6 +31,8 @@ from trainer.watch import Level, Watch, bad_gradient
 from trainer.world import ALONE, World, share_layers
 
 CPU: Final = torch.device("cpu")
+PICTURED: Final = 10
+"""Times a stage that its pictures are made while it trains, at most."""
 EXPECTED: Final = 6
 """Steps ahead of the draw for which a streamed corpus is told which clips come."""
 
@@ -58,11 +60,13 @@ class Deadline(Exception):
 @dataclass(frozen=True)
 class Hooks:
     """What a run's surroundings want of it. report: after every step. stop: asked at every step, with the place after
-    it; True ends the run there by Deadline. staged: after each stage, with what it left. All on worker 0 alone."""
+    it; True ends the run there by Deadline. pictured: some times a stage, with the steps done, to show what there is;
+    it may change nothing but modes. staged: after each stage, with what it left. All on worker 0 alone."""
 
     report: Callable[[Progress], None] = lambda _: None
     stop: Callable[[Place], bool] = lambda _: False
     staged: Callable[[Stage, Setting], None] = lambda *_: None
+    pictured: Callable[[Stage, int, Setting], None] = lambda *_: None
 
 
 def recipe_key(recipe: Recipe) -> str:
@@ -84,6 +88,7 @@ def train(
     report: Callable[[Progress], None] = lambda _: None,
     stop: Callable[[Place], bool] = lambda _: False,
     staged: Callable[[Stage, Setting], None] = lambda *_: None,
+    pictured: Callable[[Stage, int, Setting], None] = lambda *_: None,
     priors: Mapping[str, Prior] | None = None,
     *,
     world: World = ALONE,
@@ -91,14 +96,14 @@ def train(
     until: int | None = None,
     apart: int | None = None,
 ) -> Cast:
-    """Run all stages that `out`'s checkpoints have not done; report, stop and staged as in Hooks.
+    """Run all stages that `out`'s checkpoints have not done; report, stop, staged and pictured as in Hooks.
 
     until: stop before this stage. apart: run this stage alone, as one of several that train side by side, each its own
     parts. Curves go to out/curves.jsonl, a line a step. Raises TrainingFailed when losses or gradients are not numbers
     or run away, and OtherRecipe.
     """
     run = Run(recipe, corpus, out if isinstance(out, Out) else open_out(out), priors or {}, world, device)
-    hooks = Hooks(report, stop, staged)
+    hooks = Hooks(report, stop, staged, pictured)
     try:
         place = run.resume()
         if apart is not None:
@@ -207,6 +212,7 @@ class Run:
     ) -> None:
         start, stop = self.world.rows(stage.batch)
         seed, speed, clips = self.recipe.seed, 0.0, self.setting.corpus.train
+        pictured = max(self.recipe.checkpoint_every, -(-stage.steps // PICTURED))
 
         def draw(step: int) -> Any:
             if clips.is_streamed:  # every scene's first die picks the clip
@@ -233,6 +239,11 @@ class Run:
                     return
                 if stopping or (step + 1) % self.recipe.checkpoint_every == 0:
                     save(step + 1)
+                if curve is not None and (step + 1) % pictured == 0:
+                    curve.flush()
+                    hooks.pictured(stage, step + 1, self.setting)
+                    _set_modes(self.cast, stage, step + 1)
+                    began = time.perf_counter()  # pictures are no part of a step's time
                 if stopping:
                     self.checkpoints.wait()
                     raise Deadline(f"stopped in stage {stage.name} after step {step + 1}")

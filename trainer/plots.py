@@ -1,9 +1,11 @@
-"""Plots as inline SVG: curves by shift, bars by factor."""
+"""Plots as inline SVG: curves by shift, bars by factor, losses by step."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Final
 
 WIDE, HIGH, EDGE = 640, 220, 34
@@ -48,6 +50,35 @@ def bars(by_name: Mapping[str, Mapping[str, float | None]]) -> str:
         at = f"{EDGE + j * group + 6:.1f},{floor + 10}"
         parts.append(f'<text transform="translate({at}) rotate(40)" font-size="10">{html.escape(factor)}</text>')
     return _svg(parts)
+
+
+def terms(by_stage: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """A training's curves (`curves.summary`): a panel a stage, a line a term, each on a scale from its own smallest to
+    its own largest value (written beside it), logarithmic where all are positive. One SVG file."""
+    panels = []
+    for number, (stage, by_term) in enumerate(by_stage.items()):
+        parts = [_text(EDGE, 16, stage)]
+        for i, (name, values) in enumerate(by_term.items()):
+            finite = [value for value in values if math.isfinite(value)]
+            if not finite:
+                continue
+            scale = math.log if min(finite) > 0 else float
+            low, high = scale(min(finite)), scale(max(finite))
+            across = (WIDE - 2 * EDGE - 200) / max(1, len(values) - 1)
+            points = " ".join(
+                f"{EDGE + at * across:.1f},{24 + (1 - (scale(value) - low) / max(high - low, 1e-9)) * (HIGH - 48):.1f}"
+                for at, value in zip(count(), values)
+                if math.isfinite(value)
+            )
+            ink = INKS[i % len(INKS)]
+            parts.append(f'<polyline fill="none" stroke="{ink}" stroke-width="1.5" points="{points}"/>')
+            words = f"{name}: {finite[-1]:.4g} ({min(finite):.3g} to {max(finite):.3g})"
+            parts.append(_text(WIDE - EDGE - 190, 20 + 14 * i, words, ink))
+        panels.append(f'<g transform="translate(0 {number * HIGH})">{"".join(parts)}</g>')
+    size = f'viewBox="0 0 {WIDE + 120} {HIGH * len(panels)}" width="{WIDE + 120}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} fill="#333" style="background: #fff">{"".join(panels)}</svg>'
+    )
 
 
 def _down(value: float) -> float:

@@ -243,6 +243,9 @@ def _work(config: dict[str, Any]) -> None:
     def staged(stage: Stage, setting: Any) -> None:
         job.after_stage(out, stage, setting)
 
+    def pictured(stage: Stage, step: int, setting: Any) -> None:
+        job.while_training(out, stage, step, setting)
+
     ending: dict[str, Any] = {}
     try:
         loop.train(
@@ -252,6 +255,7 @@ def _work(config: dict[str, Any]) -> None:
             report,
             lambda _: door is not None and door.stopping(),
             staged,
+            pictured,
             job.priors_of(task),
             world=world,
             device=device,

@@ -16,7 +16,7 @@ from trainer.corpus import CLOSED, Corpus, factor_slice
 from trainer.curves import CURVES
 from trainer.features import Features
 from trainer.loop import Deadline, train
-from trainer.recipes import Decay, Group, Phase, Recipe
+from trainer.recipes import Decay, Group, Phase, Recipe, Stage
 from trainer.stages import ComposeScene, Setting
 
 GOLDEN: dict[str, dict[str, float]] = {
@@ -60,7 +60,14 @@ def curves(out: Path) -> list[dict[str, float | str]]:
 def test_every_stage_goes_on_where_it_was_stopped_with_the_very_same_losses(
     recipe: Recipe, corpus: Corpus, tmp_path: Path
 ) -> None:
-    whole = train(recipe, corpus, tmp_path / "whole")
+    pictured: list[tuple[str, int]] = []
+
+    def look(stage: Stage, step: int, setting: Setting) -> None:
+        setting.cast.eval()
+        pictured.append((stage.name, step))
+
+    whole = train(recipe, corpus, tmp_path / "whole", pictured=look)
+    assert pictured == [(stage.name, 2) for stage in recipe.stages], "half way, and of no effect"
     for stage in range(len(recipe.stages)):
         # Told to stop after three of four steps of each stage in turn; the next run begins from what it left.
         with pytest.raises(Deadline):

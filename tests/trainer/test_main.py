@@ -19,6 +19,7 @@ from trainer.recipes import RECIPES, Recipe
 def test_run_writes_a_bundle_that_says_what_it_is(
     recipe: Recipe, corpus: Corpus, corpus_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = dataclasses.replace(recipe, checkpoint_every=1)
     monkeypatch.setitem(RECIPES, "tiny", lambda: recipe)
     few = [f"--steps={stage.name}=2" for stage in recipe.stages]
     arguments = ["run", "--recipe", "tiny", "--data", str(corpus_folder), "--out", str(tmp_path), *few]
@@ -44,6 +45,10 @@ def test_run_writes_a_bundle_that_says_what_it_is(
     assert status["losses"].keys() == set(curves["expression_generator"])
     for name in ("readout", "appearance_motion", "lip", "expression_generator"):
         assert (tmp_path / "grids" / f"after_{name}.png").stat().st_size > 1000
+    during = ["appearance_motion-0000001.png", "expression_generator-0000001.png", "sweeps-0000001.png"]
+    assert sorted(path.name for path in (tmp_path / "grids").glob("*-0*.png")) == during
+    drawn = (tmp_path / "plots" / "curves.svg").read_text()
+    assert all(words in drawn for words in ("expression_generator", "generator/image: "))
 
 
 def invoke(out: Path, *arguments: str) -> tuple[int, dict]:
