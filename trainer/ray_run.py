@@ -1,8 +1,8 @@
-"""The same loop on Ray: a TorchTrainer a stage, any number of workers, other machines. The only module that knows Ray.
+"""The same loop on Ray: one TorchTrainer, any number of workers, other machines. The only module that knows Ray.
 
-The driver goes through the stages; a stage's workers resume from the newest committed checkpoint in OUT, whoever wrote
-it and however many they were. Stages that do not look at each other (lip, eye, pose) train side by side where there
-are workers for each. Ray keeps nothing that matters: checkpoints are the loop's own, in OUT.
+The workers go through the stages together, and resume from the newest committed checkpoint in OUT, whoever wrote it and
+however many they were. Stages that do not look at each other (lip, eye, pose) train side by side, each on a lane of
+workers, where there are enough. Ray keeps nothing that matters: checkpoints are the loop's own, in OUT.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 # Read when ray is imported. Nobody is told that Ray runs here; workers stay in the folder that paths are relative to.
@@ -29,6 +30,7 @@ import ray.exceptions
 import ray.train
 import ray.train.torch
 import structlog
+import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -46,6 +48,7 @@ FAILURES: Final = 3
 COLLECTIVE_TIMEOUT_S: Final = 600
 STARTS: Final = 3
 POLL_S: Final = 0.5
+OVER: Final = ("failed", "stopped")
 LOCAL: Final = "local"
 _SIDE_BY_SIDE: Final = frozenset({"lip", "eye", "pose"})
 """Scenes of stages that train parts of their own on what all of them leave alone."""
@@ -60,6 +63,18 @@ class Workers:
     most: int
 
 
+@dataclass(frozen=True)
+class Wave:
+    """Stages by number: on one lane one after the other, on several at the same time. lanes: [start, stop) of ranks."""
+
+    stages: tuple[int, ...]
+    lanes: tuple[tuple[int, int], ...]
+
+    @property
+    def beside(self) -> bool:
+        return len(self.lanes) > 1
+
+
 def train(task: Job, out: Out, workers: Workers, address: str, door: Door, show: Callable[[Status], None]) -> None:
     """Run all stages on Ray at `address` (or LOCAL: on this machine, for the time of the run). show: told what runs.
 
@@ -68,28 +83,36 @@ def train(task: Job, out: Out, workers: Workers, address: str, door: Door, show:
     task = absolute(task)
     connect(address, workers.most * task.threads + 1)
     try:
-        for wave in waves(task.recipe.stages, workers):
-            _Wave(task, out, workers, address, door, show).run(wave)
+        _Driver(task, out, workers, address, door, show).run()
     finally:
         ray.shutdown()
 
 
-def waves(stages: Sequence[Stage], workers: Workers) -> list[list[int]]:
-    """Numbers of stages that run at the same time, in order."""
-    result: list[list[int]] = []
+def waves(stages: Sequence[Stage], size: int, done: int = 0) -> list[Wave]:
+    """What `size` workers do after `done` stages, in order. No worker has less than two samples of a batch."""
+    rows: list[list[int]] = []
     for number, stage in enumerate(stages):
-        if not stage.steps:
+        if number < done or not stage.steps:
             continue
-        beside = stage.scene in _SIDE_BY_SIDE and result and stages[result[-1][-1]].scene in _SIDE_BY_SIDE
-        if beside and workers.least > len(result[-1]):
-            result[-1].append(number)
+        beside = stage.scene in _SIDE_BY_SIDE and rows and stages[rows[-1][-1]].scene in _SIDE_BY_SIDE
+        if beside and size > len(rows[-1]):
+            rows[-1].append(number)
         else:
-            result.append([number])
+            rows.append([number])
+    result: list[Wave] = []
+    for row in rows:
+        spans = [World(lane, len(row)).rows(size) for lane in range(len(row))]
+        most = [max(1, stages[number].batch // 2) for number in row]
+        lanes = tuple((start, min(stop, start + few)) for (start, stop), few in zip(spans, most, strict=True))
+        if result and len(row) == 1 and result[-1].lanes == lanes:
+            result[-1] = Wave((*result[-1].stages, *row), lanes)
+        else:
+            result.append(Wave(tuple(row), lanes))
     return result
 
 
-class _Wave:
-    """Stages that run at the same time: usually one."""
+class _Driver:
+    """Starts the workers, over their loss and, where it is ours, of Ray itself; shows what they show."""
 
     def __init__(
         self, task: Job, out: Out, workers: Workers, address: str, door: Door, show: Callable[[Status], None]
@@ -97,39 +120,43 @@ class _Wave:
         self._task, self._out, self._workers, self._address = task, out, workers, address
         self._door, self._show = door, show
         self._checkpoints = Checkpoints(out.store, loop.recipe_key(task.recipe))
+        most = max(len(wave.lanes) for wave in waves(task.recipe.stages, workers.most))
+        self._lanes = [_key(lane) for lane in range(most)]
 
-    def run(self, numbers: list[int]) -> None:
+    def run(self) -> None:
         newest = self._checkpoints.newest(read=False)
-        if newest is not None and newest.place.stage > numbers[-1]:
+        if newest is not None and loop.ended(self._task.recipe, newest.place):
             return
-        with ThreadPoolExecutor(len(numbers), "stage") as pool:
-            fits = [pool.submit(self._fit, number, len(numbers)) for number in numbers]
-            self._watch(numbers, fits)
-            for fit in fits:
-                fit.result()
-        for number in numbers:
-            _judge(read_status(self._out.store, _key(self._task.recipe.stages[number])) or {})
-        if len(numbers) > 1:
-            merge(self._checkpoints, self._out, self._task, numbers)
+        for key in self._lanes:
+            patiently(lambda key=key: self._out.store.delete(key))
+        with ThreadPoolExecutor(1, "fit") as pool:
+            fit = pool.submit(self._fit)
+            asked, shown = False, ""
+            while not fit.done():
+                time.sleep(POLL_S)
+                if self._door.stopping() and not asked:
+                    patiently(lambda: self._out.store.put_bytes(b"", STOP))
+                    asked = True
+                shown = self._look(shown)
+            fit.result()
+        ended = [found for key in self._lanes if (found := read_status(self._out.store, key))]
+        for one in sorted(ended, key=lambda one: one["state"] != "failed"):
+            _judge(one)
 
-    def _watch(self, numbers: list[int], fits: list[Future[None]]) -> None:
-        """Show what the workers show, and pass on that they are to stop."""
-        asked, shown = False, ""
-        while not all(fit.done() for fit in fits):
-            time.sleep(POLL_S)
-            if self._door.stopping() and not asked:
-                patiently(lambda: self._out.store.put_bytes(b"", STOP))
-                asked = True
-            for number in numbers:
-                try:
-                    found = read_status(self._out.store, _key(self._task.recipe.stages[number]))
-                except Transient:
-                    continue
-                if found and found["updated_at"] > shown and found["stage"]:
-                    shown = found["updated_at"]
-                    self._mirror(Status(**found))
+    def _look(self, shown: str) -> str:
+        """Pass on what the lanes show that is newer than `shown`."""
+        try:
+            found = [one for key in self._lanes if (one := read_status(self._out.store, key)) and one["stage"]]
+        except Transient:
+            return shown
+        gpu_hours = sum(one["gpu_hours"] for one in found)
+        for one in sorted(found, key=lambda one: one["updated_at"]):
+            if one["updated_at"] > shown:
+                shown = one["updated_at"]
+                self._mirror(Status(**one), gpu_hours)
+        return shown
 
-    def _mirror(self, status: Status) -> None:
+    def _mirror(self, status: Status, gpu_hours: float) -> None:
         self._show(status)
         self._door.show(
             stage=status.stage,
@@ -142,39 +169,35 @@ class _Wave:
             workers=status.workers,
             useful_s=status.useful_s,
             goodput=round(min(1.0, status.useful_s / max(self._door.age_s, 1e-9)), 4),
-            gpu_hours=round(self._door.spent_gpu_hours + status.gpu_hours, 4),
+            gpu_hours=round(self._door.spent_gpu_hours + gpu_hours, 4),
         )
 
-    def _fit(self, number: int, beside: int) -> None:
-        """One stage to its end, over the loss of workers, nodes and, where it is ours, of Ray itself."""
-        stage, left = self._task.recipe.stages[number], FAILURES
-        patiently(lambda: self._out.store.delete(_key(stage)))
+    def _fit(self) -> None:
+        left = FAILURES
         while True:
-            before = self._place(stage)
+            before = self._committed()
             try:
-                self._trainer(number, beside).fit()
+                self._trainer().fit()
                 return
             except (ray.train.TrainingFailedError, ray.exceptions.RayError, ConnectionError) as error:
-                left = FAILURES if self._place(stage) != before else left - 1
+                left = FAILURES if self._committed() - before else left - 1
                 if left <= 0:
                     raise
-                log.warning("ray.failed", stage=stage.name, error=str(error)[:500], tries_left=left)
-                if self._address == LOCAL and beside == 1 and not _alive():
+                log.warning("ray.failed", error=str(error)[:500], tries_left=left)
+                if self._address == LOCAL and not _alive():
                     ray.shutdown()
                     connect(LOCAL, self._workers.most * self._task.threads + 1)
 
-    def _place(self, stage: Stage) -> tuple[Place | None, int]:
-        """How far the checkpoints have come."""
-        newest, own = (self._checkpoints.newest(name, read=False) for name in (None, stage.name))
-        return newest and newest.place, own.step if own else 0
+    def _committed(self) -> frozenset[str]:
+        return frozenset(manifest.name for manifest in self._checkpoints.all())
 
-    def _trainer(self, number: int, beside: int) -> TorchTrainer:
-        stage = self._task.recipe.stages[number]
+    def _trainer(self) -> TorchTrainer:
         gpus = ray.cluster_resources().get("GPU", 0) > 0
-        least, most = (max(1, min(n // beside, stage.batch // 2)) for n in (self._workers.least, self._workers.most))
+        useful = max(stage.batch for stage in self._task.recipe.stages if stage.steps) // 2
+        least, most = (max(1, min(n, useful)) for n in (self._workers.least, self._workers.most))
         return TorchTrainer(
             _work,
-            train_loop_config={"job": self._task, "stage": number, "apart": beside > 1},
+            train_loop_config={"job": self._task},
             scaling_config=ScalingConfig(
                 num_workers=most if least == most else (least, most),
                 use_gpu=gpus,
@@ -183,7 +206,7 @@ class _Wave:
             torch_config=TorchConfig("nccl" if gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
             run_config=RunConfig(
                 # A name that was used before would silently bring back that run's results.
-                name=f"{stage.name}-{secrets.token_hex(6)}",
+                name=f"train-{secrets.token_hex(6)}",
                 storage_path=tempfile.mkdtemp(prefix="dubfarm-ray-"),
                 failure_config=FailureConfig(max_failures=FAILURES),
             ),
@@ -224,16 +247,58 @@ def merge(checkpoints: Checkpoints, out: Out, task: Job, numbers: Sequence[int])
 
 
 def _work(config: dict[str, Any]) -> None:
-    """A worker's share of a stage."""
+    """A worker's share of a run: all waves that no checkpoint has done."""
     task: Job = config["job"]
-    number: int = config["stage"]
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
-    stage, began = task.recipe.stages[number], time.monotonic()
     job.prepare(task)
-    out, device = open_out(task.out), ray.train.torch.get_device()
+    out = open_out(task.out)
+    checkpoints = Checkpoints(out.store, loop.recipe_key(task.recipe))
+    newest = world.agree(checkpoints.newest(read=False) if world.rank == 0 else None)
+    done = newest.place.stage if newest is not None else 0
+    for wave in waves(task.recipe.stages, world.size, done):
+        if not _take_part(task, out, checkpoints, world, wave):
+            break
+    checkpoints.close()
+
+
+def _take_part(task: Job, out: Out, checkpoints: Checkpoints, world: World, wave: Wave) -> bool:
+    """A wave to its end; False: the run was told to stop, or cannot go on."""
+    groups = [_group(world, *span) for span in wave.lanes]  # all of them by everybody, in one order
+    for lane, (start, stop) in enumerate(wave.lanes):
+        if start <= world.rank < stop:
+            share = World(world.rank - start, stop - start, groups[lane])
+            numbers = (wave.stages[lane],) if wave.beside else wave.stages
+            if not _train(task, out, share, lane, numbers, apart=wave.beside):
+                return False
+    # Whoever is through first waits for what is in the store, for hours if need be: no collective would.
+    stages = [task.recipe.stages[number] for number in wave.stages]
+    while True:
+        newest = checkpoints.newest(read=False)
+        if newest is not None and newest.place.stage > wave.stages[-1]:
+            return True
+        if any((read_status(out.store, _key(lane)) or {}).get("state") in OVER for lane in range(len(wave.lanes))):
+            return False
+        if wave.beside and world.rank == 0:
+            parts = [checkpoints.newest(stage.name, read=False) for stage in stages]
+            if all(part is not None and part.ended for part in parts):
+                merge(checkpoints, out, task, wave.stages)
+                continue
+        time.sleep(POLL_S)
+
+
+def _group(world: World, start: int, stop: int) -> dist.ProcessGroup | None:
+    if stop - start in (1, world.size):
+        return None
+    group = dist.new_group(list(range(start, stop)), timeout=timedelta(seconds=COLLECTIVE_TIMEOUT_S))
+    return group if isinstance(group, dist.ProcessGroup) else None  # a number, for who is not in it
+
+
+def _train(task: Job, out: Out, world: World, lane: int, numbers: Sequence[int], *, apart: bool) -> bool:
+    """This worker's share of stages; False where they ended early, which the lane's status says."""
+    device, began = ray.train.torch.get_device(), time.monotonic()
     assert not isinstance(device, list)
-    door = Door(out.store, Status(workers=world.size), _key(stage)) if world.rank == 0 else None
+    door = Door(out.store, Status(workers=world.size), _key(lane)) if world.rank == 0 else None
     gpus = world.size if device.type == "cuda" else 0
 
     def report(step: loop.Progress) -> None:
@@ -259,8 +324,8 @@ def _work(config: dict[str, Any]) -> None:
             job.priors_of(task),
             world=world,
             device=device,
-            until=number + 1,
-            apart=number if config["apart"] else None,
+            until=numbers[-1] + 1,
+            apart=numbers[0] if apart else None,
         )
         ending = {"state": "succeeded"}
     except loop.Deadline:
@@ -273,6 +338,7 @@ def _work(config: dict[str, Any]) -> None:
     finally:
         if door is not None:
             door.close(**ending)
+    return ending["state"] == "succeeded"
 
 
 def _judge(ended: dict[str, Any]) -> None:
@@ -282,9 +348,9 @@ def _judge(ended: dict[str, Any]) -> None:
         raise loop.Deadline(f"stopped in stage {ended['stage']} after step {ended['step']}")
 
 
-def _key(stage: Stage) -> str:
-    """Where the workers of a stage show how far they are."""
-    return f"ray/{stage.name}.json"
+def _key(lane: int) -> str:
+    """Where the first worker of a lane shows how far it is."""
+    return f"ray/{lane}.json"
 
 
 def connect(address: str, cpus: int) -> None:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class World:
-    """Worker `rank` of `size`. Every method is the identity for one worker alone."""
+    """Worker `rank` of `size`. Every method is the identity for one worker alone. group: those of a larger group who
+    share; None: all."""
 
     rank: int = 0
     size: int = 1
+    group: dist.ProcessGroup | None = None
 
     @property
     def alone(self) -> bool:
@@ -61,7 +63,7 @@ class World:
             has = torch.tensor([float(p.grad is not None) for p in parameters], device=extra.device)
             pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             flat = torch.cat([*(piece.float().flatten() for piece in pieces), has, extra.float()])
-            dist.all_reduce(flat)
+            dist.all_reduce(flat, group=self.group)
             *sums, has, extra = flat.split([*(p.numel() for p in parameters), len(parameters), len(extra)])
             for parameter, total, some in zip(parameters, sums, has.tolist(), strict=True):
                 # In the parameter's own layout, which need not be the flat one.
@@ -73,7 +75,7 @@ class World:
         if self.alone:
             return value
         held = [value]
-        dist.broadcast_object_list(held, 0)
+        dist.broadcast_object_list(held, group=self.group, group_src=0)
         return held[0]
 
     def same(self, tensors: Iterable[Tensor]) -> None:
@@ -81,7 +83,7 @@ class World:
         if self.alone:
             return
         for tensor in tensors:
-            dist.broadcast(tensor.data, 0)
+            dist.broadcast(tensor.data, group=self.group, group_src=0)
 
 
 ALONE: Final = World()
@@ -95,14 +97,14 @@ class _Gather(torch.autograd.Function):
         longest = max(stop - start for start, stop in spans)
         padded = F.pad(x_BC.detach().contiguous(), (0, 0) * (x_BC.dim() - 1) + (0, longest - len(x_BC)))
         parts = [torch.empty_like(padded) for _ in spans]
-        dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded, group=world.group)
         return torch.cat([part[: stop - start] for part, (start, stop) in zip(parts, spans, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, gradient_GC: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         start, stop = ctx.world.rows(ctx.count)
         gradient_GC = gradient_GC.contiguous().clone()
-        dist.all_reduce(gradient_GC)
+        dist.all_reduce(gradient_GC, group=ctx.world.group)
         return gradient_GC[start:stop], None, None
 
 
@@ -110,16 +112,17 @@ class _Sum(torch.autograd.Function):
     """Sum over the workers; so is its gradient's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, x: Tensor, world: World) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.world = world
         x = x.clone()
-        dist.all_reduce(x)
+        dist.all_reduce(x, group=world.group)
         return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return gradient
+        dist.all_reduce(gradient, group=ctx.world.group)
+        return gradient, None
 
 
 class SharedNorm(nn.Module):
@@ -129,8 +132,9 @@ class SharedNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, world: World) -> None:
         super().__init__()
+        self._world = world
         self.weight, self.bias, self.eps, self.momentum = norm.weight, norm.bias, norm.eps, norm.momentum
         for name, value in norm.named_buffers():
             self.register_buffer(name, value)
@@ -146,7 +150,7 @@ class SharedNorm(nn.Module):
         off = self.running_mean.detach().clone().view(shape)
         count = full.new_full((1,), x.numel() / channels)
         sums = torch.cat([(full - off).sum(across), (full - off).square().sum(across), count])
-        total, squares, count = _Sum.apply(sums).split([channels, channels, 1])  # pyright: ignore[reportOptionalMemberAccess]
+        total, squares, count = _Sum.apply(sums, self._world).split([channels, channels, 1])  # pyright: ignore[reportOptionalMemberAccess]
         shift = total / count
         mean, variance = off.flatten() + shift, squares / count - shift.square()
         with torch.no_grad():
@@ -187,7 +191,7 @@ def share_layers(network: nn.Module, world: World, batch: int) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                setattr(parent, name, SharedNorm(child))
+                setattr(parent, name, SharedNorm(child, world))
             elif isinstance(child, nn.Dropout):
                 setattr(parent, name, SharedDropout(child.p, world))
     for child in network.modules():
