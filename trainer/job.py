@@ -81,7 +81,8 @@ def show(door: Door, recipe: Recipe, step: loop.Progress, *, gpus: int, since_s:
 
 def while_training(out: Out, stage: Stage, step: int, setting: Setting) -> None:
     """The curves so far; and what the networks make of people never seen, where a picture shows it."""
-    _keep(out, "plots/curves.svg", plots.terms(curves.summary(out.folder / curves.CURVES)).encode())
+    if (out.folder / curves.CURVES).exists():  # a stage beside others, on a machine of its own, has not all of them
+        _keep(out, "plots/curves.svg", plots.terms(curves.summary(out.folder / curves.CURVES)).encode())
     if stage.scene in ("rebuild", "compose"):
         _keep(out, f"grids/{stage.name}-{step:07}.png", grid(setting))
     if stage.scene == "compose":
