@@ -44,6 +44,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "nothing_to_roll_back": 409,
     "nothing_to_compare": 409,
     "gate_refused": 409,
+    "version_unusable": 409,
     "alias_moved": 412,
     "version_name_taken": 409,
     "key_shown_once": 409,

@@ -21,6 +21,7 @@ from farm.errors import Rejected, Transient
 from farm.storage import keys
 from farm.storage.blobs import BlobStore
 from workers.patience import patiently
+from workers.reasons import bundle_failed
 from workers.work import BundleFolder
 
 MANIFEST = "manifest.json"
@@ -88,14 +89,15 @@ class Inputs:
         self._drop_old(self._max_bytes)
 
     def bundle(self, bundle_key: str, manifest_sha256: str, scratch: Path) -> BundleFolder:
-        """A version's files. Raises Rejected("bundle_corrupt") when its manifest is not the pinned one's."""
+        """A version's files. Raises Failed (bad_bundle) for a manifest that names files elsewhere, Transient as `file`
+        does."""
         folder = scratch / "bundle"
         folder.mkdir()
         manifest = Blob(keys.bundle_file(bundle_key, MANIFEST), 0, manifest_sha256)
         listed = json.loads(self.file(manifest, folder, MANIFEST).read_bytes())["files"]
         for name, sha256 in listed.items():
             if Path(name).name != name:
-                raise Rejected("bundle_corrupt", f"{MANIFEST} names the file {name!r}")
+                raise bundle_failed(Rejected("manifest_invalid", f"{MANIFEST} names the file {name!r}"))
             self.file(Blob(keys.bundle_file(bundle_key, name), 0, sha256), folder, name)
         return BundleFolder(folder, manifest_sha256)
 

@@ -6,12 +6,15 @@ import errno
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from farm.domain.chunk import Failure, Reason
 from farm.errors import Rejected, Transient
 
 DETAIL_LIMIT = 4000
 DISK_FULL = "disk_full"
+DAMAGED: Final = frozenset({"bundle_corrupt", "bundle_missing"})
+"""What loading a bundle says of files that are not those of its manifest: of a machine's copy, not of the version."""
 
 
 class Failed(Exception):
@@ -50,6 +53,13 @@ def exit_failure(code: int | None, tail: str) -> Failure:
         )
     how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
     return Failure(Reason.BUG, "engine_died", f"the engine's process died with {how}. {tail}")
+
+
+def bundle_failed(error: Rejected) -> Failed:
+    """What a refused bundle is to the job that pinned it: never its input's fault. A damaged copy comes again; weights
+    that are what was registered are of no use to any worker."""
+    reason = Reason.TRANSIENT if error.code in DAMAGED else Reason.BAD_BUNDLE
+    return Failed(Failure(reason, error.code, f"the job's model: {error.detail}"))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from farm.domain.chunk import Failure, Reason
 from farm.domain.job import Kind, Phase
 from farm.domain.limits import MediaLimits
 from farm.domain.order import Progress
-from farm.errors import Transient
+from farm.errors import Rejected, Transient
 from farm.face.nets import FaceNets
 from farm.media import hardware, mux
 from farm.media.sandbox import Sandbox
@@ -26,7 +26,7 @@ from workers import plan_file
 from workers.coding import Appearance, appearance
 from workers.factors import SOURCE
 from workers.pipeline import Chunk, open_reader
-from workers.reasons import Failed
+from workers.reasons import Failed, bundle_failed
 from workers.shelf import Shelf
 from workers.studio_setup import Setup
 from workers.survey import survey
@@ -142,7 +142,10 @@ class Studio:
         if loaded is None:
             # Room is made before, so that what goes and what comes are not in memory side by side.
             self._make_room(sum(file.stat().st_size for file in folder.folder.iterdir()))
-            checked = bundle.load(folder.folder, self._device, folder.sha256)
+            try:
+                checked = bundle.load(folder.folder, self._device, folder.sha256)
+            except Rejected as error:
+                raise bundle_failed(error) from error
             loaded = ready(checked, self._dtype, deterministic=deterministic)
             self._find_batch(loaded)
         self._bundles[folder.sha256, deterministic] = loaded

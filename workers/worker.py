@@ -33,9 +33,10 @@ from workers.finalize import finalize
 from workers.heartbeat import Heartbeat, clock
 from workers.plan import plan
 from workers.prefetch import Prefetch
-from workers.reasons import DISK_FULL, failure_of
+from workers.reasons import DAMAGED, DISK_FULL, failure_of
 from workers.record import keep_log, traced
 from workers.render import render
+from workers.trial import fault_of
 from workers.work import Aborted
 from workers.workshop import Workshop
 
@@ -48,8 +49,6 @@ Send: TypeAlias = Callable[[str, int], object]
 FIRST_PHASE: Final = {Work.PLAN: Phase.PROBING, Work.RENDER: Phase.RENDERING, Work.FINALIZE: Phase.STITCHING}
 GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
 """Frames a second that are assumed of a version which no worker has rendered yet."""
-DAMAGED: Final = frozenset({"bundle_corrupt", "bundle_missing"})
-"""What loading a bundle says of files that are not those of its manifest."""
 SETTLE_PAUSE_S: Final = 0.5
 KEPT_OUT_REST_S: Final = 2.0
 """A worker that is draining or in quarantine holds on to a message for so long: the others' are not eaten up by it."""
@@ -80,7 +79,7 @@ class Worker:
         self._loaded: str | None = None
         self._ahead = Ahead(shop.inputs, self._foresee)
         self._news = threading.Event()
-        self._prefetch = Prefetch(shop.inputs, self._news.set)
+        self._prefetch = Prefetch(shop.inputs, self._news.set, fault_of)
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -162,11 +161,7 @@ class Worker:
             failure = failure_of(error)
             if failure.reason is Reason.OOM and failure.batch_frames is None:
                 failure = replace(failure, batch_frames=order.batch_frames or self._shop.batch_frames)
-            if failure.code in DAMAGED and failure.reason is Reason.BAD_INPUT:
-                # Not the job's fault: the copy on this machine is damaged, and others have theirs.
-                failure = replace(failure, reason=Reason.TRANSIENT)
-                bundle = WantedBundle(order.version_id, order.bundle_key, order.bundle_sha256)
-                self._prefetch.damaged(bundle, f"{failure.code}: {failure.detail}")
+            self._heed(order, failure)
             if failure.reason is Reason.BUG:
                 logger.error("chunk failed", exc_info=error)
         finally:
@@ -187,6 +182,15 @@ class Worker:
             seconds=round(time.monotonic() - started, 2),
         )
         return failure
+
+    def _heed(self, order: Order, failure: Failure) -> None:
+        """Where a bundle was the reason: bring a damaged one again, and tell of one that is of no use."""
+        bundle = WantedBundle(order.version_id, order.bundle_key, order.bundle_sha256)
+        why = f"{failure.code}: {failure.detail}"
+        if failure.reason is Reason.BAD_BUNDLE:
+            self._prefetch.useless(bundle, why)
+        elif failure.code in DAMAGED:
+            self._prefetch.damaged(bundle, why)
 
     def _do_in_scratch(self, order: Order, beat: Heartbeat) -> Result:
         scratch = self._shop.inputs.scratch()

@@ -422,6 +422,7 @@ class VersionAnswer(Answer):
     evaluation: Mapping[str, Any] | None = Field(description="What the gate reads; null: never evaluated")
     gate: DecisionAnswer | None
     report: Mapping[str, ReportFileAnswer] = Field(description="Files of the evaluation report and its plots, by name")
+    unusable: str | None = Field(description="Why no worker can render with these weights, once one has tried")
     created_at: datetime
 
     @staticmethod
@@ -443,6 +444,7 @@ class VersionAnswer(Answer):
                 name: ReportFileAnswer(url=at + name, size_bytes=file.size_bytes, sha256=file.sha256)
                 for name, file in version.reports.items()
             },
+            unusable=version.unusable,
             created_at=_made_at(version.id),
         )
 
@@ -513,7 +515,7 @@ class ComparisonAnswer(Answer):
 
 
 class BundleNoteAnswer(Answer):
-    state: str = Field(description="fetching, ready or failed")
+    state: str = Field(description="fetching, ready, failed or unusable")
     detail: str
 
 

@@ -135,6 +135,8 @@ def show(
         found = farm.version(version)
     terminal.answer(found)
     terminal.say(f"{found.name}  {found.id}  {', '.join(found.aliases) or 'no alias'}")
+    if found.unusable:
+        terminal.say(f"  [red]no worker can render with it: {escape(found.unusable)}[/red]")
     lineage = found.lineage
     for name in ("recipe", "dataset_version", "code_version", "parent", "run"):
         if value := getattr(lineage, name, None):
@@ -173,21 +175,23 @@ def promote_(
     """Point an alias at a version. New jobs use it; those that are submitted keep theirs."""
     terminal.begin(json)
     with client(server, key, data) as farm:
-        moved = farm.set_alias(
-            alias, farm.version(version).id, canary_share=share, force=force, within_s=within_s, wait=False
-        )
+        wanted = farm.version(version).id
+        moved = farm.set_alias(alias, wanted, canary_share=share, force=force, within_s=within_s, wait=False)
         if moved.staged is not None:
             terminal.note(f"{moved.staged.workers} workers fetch {version}, {moved.staged.ready} have it")
-            moved = _moved(farm, moved)
+            moved = _moved(farm, moved, wanted)
     terminal.answer(moved)
     of = f" for {moved.canary_share:.0%} of new jobs" if moved.canary_share is not None else ""
     terminal.say(f"{alias} is now {version}{of}")
 
 
-def _moved(farm: Client, moved: Alias_) -> Alias_:
+def _moved(farm: Client, moved: Alias_, wanted: str) -> Alias_:
     while moved.staged is not None:
         time.sleep(STAGED_POLL_S)
         moved = farm.alias(moved.alias, moved.model)
+        version = farm.version(wanted)
+        if version.unusable is not None:
+            raise usage("version_unusable", f"{version.name} cannot be rendered with: {version.unusable}")
     return moved
 
 

@@ -253,7 +253,7 @@ class ReportFile:
 
 @dataclass(frozen=True)
 class Version:
-    """report: files of its evaluation and plots, by name."""
+    """report: files of its evaluation and plots, by name. unusable: why no worker can render with it."""
 
     id: str
     model: str
@@ -268,6 +268,7 @@ class Version:
     gate: GateDecision | None
     created_at: datetime
     report: Mapping[str, Any] = field(default_factory=dict)
+    unusable: str | None = None
 
 
 @dataclass(frozen=True)

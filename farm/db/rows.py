@@ -153,7 +153,8 @@ class AssetRow(Row):
 
 
 class VersionRow(Row):
-    """lineage, reports, gate: documents of farm.domain.version. evaluation: the JSON that the gate reads."""
+    """lineage, reports, gate: documents of farm.domain.version. evaluation: the JSON that the gate reads.
+    unusable: why no worker can render with it."""
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("model", "name"), UniqueConstraint("model", "id"))
@@ -170,6 +171,7 @@ class VersionRow(Row):
     evaluation: Mapped[dict[str, Any] | None]
     reports: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     gate: Mapped[dict[str, Any] | None]
+    unusable: Mapped[str | None]
     created_at: Mapped[datetime] = _now()
 
 

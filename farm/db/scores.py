@@ -37,7 +37,7 @@ _SUMS: Final = text(
         join chunks on chunks.job_id = chosen.id and chunks.work = 'render'
         join attempts on attempts.chunk_id = chunks.id
         where attempts.outcome = 'succeeded' or attempts.outcome = 'failed' and (
-            attempts.reason in ('output_check_failed', 'bug', 'timeout', 'stalled', 'oom')
+            attempts.reason in ('output_check_failed', 'bug', 'timeout', 'stalled', 'oom', 'bad_bundle')
             or attempts.code in ('bundle_corrupt', 'bundle_missing', 'blob_missing')
         )
         group by 1, 2

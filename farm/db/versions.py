@@ -270,6 +270,16 @@ def wanted_bundles(session: Session, queues: Sequence[str]) -> tuple[WantedBundl
     )
 
 
+def note_unusable(session: Session, version_id: str, why: str) -> bool:
+    """False where that is known already, or there is no such version."""
+    found = update(VersionRow).where(VersionRow.id == version_id, VersionRow.unusable.is_(None)).values(unusable=why)
+    return session.execute(found.returning(VersionRow.id)).first() is not None
+
+
+def drop_stagings_of(session: Session, version_id: str) -> None:
+    session.execute(delete(StagingRow).where(StagingRow.version_id == version_id))
+
+
 def drop_staging(session: Session, model: str, alias: str) -> None:
     session.execute(delete(StagingRow).where(StagingRow.model == model, StagingRow.alias == alias))
 
@@ -312,4 +322,5 @@ def _some(row: VersionRow) -> Version:
         evaluation=row.evaluation,
         reports={name: from_document(ReportFile, file) for name, file in row.reports.items()},
         gate=None if row.gate is None else from_document(Decision, row.gate),
+        unusable=row.unusable,
     )

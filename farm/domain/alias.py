@@ -24,11 +24,13 @@ class Cohort(StrEnum):
 
 
 class BundleState(StrEnum):
-    """How a worker stands with a version's files. failed: it tries again."""
+    """How a worker stands with a version's files. ready: they are here, and a picture was made with them. failed: it
+    tries again. unusable: the files are what was registered, and no picture comes of them."""
 
     FETCHING = "fetching"
     READY = "ready"
     FAILED = "failed"
+    UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True)

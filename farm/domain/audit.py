@@ -29,6 +29,7 @@ class Action(StrEnum):
     ASSET_DELETED = "asset.deleted"
     VERSION_REGISTERED = "version.registered"
     VERSION_EVALUATED = "version.evaluated"
+    VERSION_UNUSABLE = "version.unusable"
     GATE_CHANGED = "model.gate_changed"
     CANARY_RULES_CHANGED = "model.canary_rules_changed"
     ALIAS_STAGED = "alias.staged"
@@ -59,6 +60,7 @@ SHARED: Final = frozenset(
     {
         Action.VERSION_REGISTERED,
         Action.VERSION_EVALUATED,
+        Action.VERSION_UNUSABLE,
         Action.GATE_CHANGED,
         Action.CANARY_RULES_CHANGED,
         Action.ALIAS_STAGED,

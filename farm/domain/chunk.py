@@ -41,6 +41,7 @@ class Reason(StrEnum):
     TRANSIENT = "transient"
     CANCELED = "canceled"
     BUG = "bug"
+    BAD_BUNDLE = "bad_bundle"  # the version's weights: intact, and of no use
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,11 @@ def next_try(failure: Failure, tries: tuple[Try, ...], dice: float, *, others: b
     """Decide after `failure`, the last of `tries` (all that failed, oldest first); `dice` in [0, 1) spreads delays.
 
     others: a worker could try that has not failed the chunk. Then each worker's failures count once, and a suspect's
-    not at all: a bad worker cannot fail a job while a good one exists. bad_input gives up at once. worker_lost and
-    preempted never count; all that does not count has a cap of its own. Delays: none after worker_lost, preempted and
-    oom, else 1 s doubling to 60 s, with full jitter on the upper half.
+    not at all: a bad worker cannot fail a job while a good one exists. bad_input and bad_bundle give up at once: every
+    worker would find the same. worker_lost and preempted never count; all that does not count has a cap of its own.
+    Delays: none after worker_lost, preempted and oom, else 1 s doubling to 60 s, with full jitter on the upper half.
     """
-    if failure.reason in (Reason.BAD_INPUT, Reason.CANCELED):
+    if failure.reason in (Reason.BAD_INPUT, Reason.BAD_BUNDLE, Reason.CANCELED):
         return GiveUp(failure.code, failure.detail)
     spent = _spent(tries, others=others)
     free = len(tries) - spent

@@ -47,7 +47,7 @@ class Version:
     """`bundle_sha256` is that of manifest.json, which itself lists the SHA-256 of every weight file.
 
     evaluation: the JSON that the gate reads; None: never evaluated. reports: by file name. gate: what the gate last
-    said of it.
+    said of it. unusable: why no worker can render with it, once one has found so.
     """
 
     id: str
@@ -62,3 +62,4 @@ class Version:
     evaluation: Mapping[str, object] | None = None
     reports: Mapping[str, ReportFile] = field(default_factory=dict)
     gate: Decision | None = None
+    unusable: str | None = None

@@ -54,8 +54,11 @@ def report(
     session: Session, worker_id: str, queues: Sequence[str], notes: Mapping[str, BundleNote]
 ) -> tuple[WantedBundle, ...]:
     """A worker says how it stands with versions' files, and hears which it should have; moves that waited for it are
-    made."""
+    made, or dropped where it found a version unusable."""
     workers.note_bundles(session, worker_id, to_document(notes))
+    for version_id, note in notes.items():
+        if note.state is BundleState.UNUSABLE:
+            versions.condemn(session, version_id, note.detail)
     wanted = rows.wanted_bundles(session, queues)
     if any(one.version_id in notes for one in wanted):
         complete(session)

@@ -58,6 +58,10 @@ def _check(
     version = versions.resolve(session, spec.model)
     if version is None:
         found.append(Problem("model_not_found", f"no alias or version is called {spec.model!r}", "/model"))
+    elif version.unusable is not None:
+        found.append(
+            Problem("version_unusable", f"{version.name} cannot be rendered with: {version.unusable}", "/model")
+        )
     if spec.deadline is not None:
         deadline = spec.deadline if spec.deadline.tzinfo is not None else spec.deadline.replace(tzinfo=UTC)
         if deadline <= ledger.database_time(session):

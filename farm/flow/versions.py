@@ -134,7 +134,7 @@ def promote(
 
     share: of a canary; None keeps what it has, or takes the rules' for a new one. force: past the gate, with its
     reasons in the audit log. revision: the alias's, as the caller saw it. Raises Rejected: "version_not_found",
-    "gate_refused" (with a problem a reason), "share_refused", "alias_moved".
+    "version_unusable", "gate_refused" (with a problem a reason), "share_refused", "alias_moved".
     """
     version, move = weigh(
         session, alias, version_id, actor=actor, model=model, share=share, force=force, revision=revision
@@ -158,6 +158,8 @@ def weigh(
     version = versions.get(session, version_id) or versions.named(session, model, version_id)
     if version is None or version.model != model:
         raise Rejected("version_not_found", f"{model} has no version {version_id}", pointer="/version")
+    if version.unusable is not None:
+        raise Rejected("version_unusable", f"{version.name} cannot be rendered with: {version.unusable}")
     if share is not None and alias != CANARY:
         raise Rejected("share_refused", f"only {CANARY} has a share, not {alias}", pointer="/canary_share")
     current = versions.alias(session, alias, model, lock=True)
@@ -185,6 +187,19 @@ def judge(session: Session, version: Version) -> Decision:
     decision = decide(session, version)
     versions.note_decision(session, version.id, decision)
     return decision
+
+
+def condemn(session: Session, version_id: str, why: str) -> None:
+    """A worker found that no picture comes of a version's weights: no alias comes to it any more, and moves to it that
+    wait are dropped. A canary's share ends; a champion stays, for going back is up to people."""
+    versions.drop_stagings_of(session, version_id)
+    if not versions.note_unusable(session, version_id, why):
+        return
+    audit.record(session, FARM, Action.VERSION_UNUSABLE, version_id, {"why": why})
+    version = versions.get(session, version_id)
+    alias = None if version is None else versions.alias(session, CANARY, version.model, lock=True)
+    if alias is not None and alias.version_id == version_id and alias.share:
+        stop_canary(session, alias, (f"it cannot be rendered with: {why}",))
 
 
 def carry_out(session: Session, alias: str, version: Version, move: Move, current: Alias | None) -> None:

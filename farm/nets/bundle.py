@@ -78,7 +78,10 @@ def load(
     content = _read(folder / MANIFEST)
     sha256 = _check_sha256(MANIFEST, content, expect_sha256)
     manifest = Manifest.from_bytes(content)
-    networks = build_empty(manifest.sizes)
+    try:
+        networks = build_empty(manifest.sizes)
+    except (ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
+        raise Rejected("sizes_invalid", f"no networks have these sizes: {error}") from error
     for name, network in networks.named().items():
         file = FILES[name]
         content = _read(folder / file)
@@ -148,7 +151,7 @@ def _tensors(file: str, content: bytes) -> Mapping[str, Tensor]:
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise Rejected("bundle_corrupt", f"{file}: {error}") from error
+        raise Rejected("weights_unreadable", f"{file}: {error}") from error
 
 
 def _plain(tensor: Tensor) -> Tensor:

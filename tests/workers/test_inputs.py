@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from farm.domain.order import Blob
-from farm.errors import Rejected, Transient
+from farm.errors import Transient
 from farm.nets.manifest import MANIFEST
 from farm.storage import keys
 from farm.storage.blobs import BlobStore
 from workers.inputs import Inputs
+from workers.reasons import Failed
 from workers.work import BundleFolder
 
 
@@ -76,5 +77,5 @@ def test_a_bundle_is_checked_against_its_pinned_manifest(store: BlobStore, tiny:
     with pytest.raises(Transient, match="blob_corrupt"):
         other.bundle(key, tiny.sha256, other.scratch())
     evil = hashlib.sha256(b'{"files": {"../evil": "00"}}').hexdigest()
-    with pytest.raises(Rejected, match="bundle_corrupt"):
+    with pytest.raises(Failed, match="bad_bundle: manifest_invalid"):
         other.bundle(key, evil, other.scratch())

@@ -272,6 +272,39 @@ def test_a_refused_version_is_not_even_fetched(fleet: Fleet):
     assert report(fleet, "w1") == []
 
 
+def test_a_version_that_a_worker_finds_unusable_is_reached_by_nothing(fleet: Fleet):
+    old, bad = made(fleet, "old"), made(fleet, "bad")
+    promote(fleet, old)
+    come(fleet, "w1", "w2")
+    assert not stage(fleet, bad)
+    report(fleet, "w1", **{bad.id: READY})
+    assert report(fleet, "w2", **{bad.id: BundleNote(BundleState.UNUSABLE, "weights_not_finite: fc.bias")}) == []
+    report(fleet, "w2", **{bad.id: BundleNote(BundleState.UNUSABLE, "weights_not_finite: fc.bias")})
+    with fleet.database.transaction() as session:
+        assert rows.stagings(session) == ()
+        assert staging.complete(session) == 0
+    assert alias_of(fleet, "champion") == (old.id, None)
+    assert audited(fleet, "version.unusable") == [{"why": "weights_not_finite: fc.bias"}]
+    for alias in ("champion", "canary", "experiment"):
+        with pytest.raises(Rejected, match=r"version_unusable: .*fc\.bias"):
+            promote(fleet, bad, alias, force=True)
+    with pytest.raises(Rejected) as refused:
+        fleet.submit(model="bad")
+    assert [(p.code, p.pointer) for p in refused.value.problems] == [("version_unusable", "/model")]
+    assert fleet.submit().version_id == old.id
+
+
+def test_the_share_of_a_canary_that_turns_out_unusable_ends(fleet: Fleet):
+    old, bad = made(fleet, "old"), made(fleet, "bad")
+    promote(fleet, old)
+    promote(fleet, bad, "canary", share=0.5)
+    come(fleet, "w1")
+    report(fleet, "w1", **{bad.id: BundleNote(BundleState.UNUSABLE, "weights_key_missing: fc.bias")})
+    assert alias_of(fleet, "canary") == (bad.id, 0.0)
+    (stopped,) = audited(fleet, "alias.canary_stopped")
+    assert "fc.bias" in str(stopped["reasons"])
+
+
 # --- a canary beside the champion ----------------------------------------------------------------------------------
 
 

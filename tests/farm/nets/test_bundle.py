@@ -83,7 +83,7 @@ def test_missing_file_is_named(folder: Path, file: str) -> None:
 
 def test_truncated_file_with_a_matching_hash(folder: Path) -> None:
     _replace(folder, "audio.safetensors", (folder / "audio.safetensors").read_bytes()[:1000])
-    with pytest.raises(Rejected, match=r"bundle_corrupt: audio\.safetensors"):
+    with pytest.raises(Rejected, match=r"weights_unreadable: audio\.safetensors"):
         load(folder, CPU)
 
 
@@ -119,6 +119,7 @@ def test_wrong_weights_are_named(folder: Path, change, code: str) -> None:
         (lambda m: m["sizes"].update(image=70), "sizes_invalid"),
         (lambda m: m["sizes"].update(lip=True), "sizes_invalid"),
         (lambda m: m["sizes"].update(generator=[64, 64]), "sizes_invalid"),
+        (lambda m: m["sizes"].update(map=2**62), "sizes_invalid"),
     ],
 )
 def test_wrong_manifest_is_refused(folder: Path, change, code: str) -> None:
