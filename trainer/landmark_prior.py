@@ -64,6 +64,9 @@ class LandmarkPrior:
         self._nets = FaceNets(device)
         self._looks = looks
 
+    def to(self, device: torch.device, /) -> None:
+        self._nets = FaceNets(device)
+
     def features(self, x_B3SS: Tensor) -> tuple[Tensor, ...]:
         """phi of Eq. 1 and the gaze of Eq. 8: factors_BF."""
         return (self.read(x_B3SS)[0],)

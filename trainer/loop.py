@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer import curves
 from trainer.cast import Cast
@@ -131,8 +131,7 @@ class Run:
         self.cast = Cast(recipe).to(device)
         self.corpus = corpus.to(device)
         for prior in priors.values():
-            if isinstance(prior, nn.Module):
-                prior.to(device)
+            prior.to(device)
         features = Features(self.cast, self.corpus, recipe)
         self.setting = Setting(self.cast, self.corpus, recipe, features, priors, world)
         self.checkpoints = Checkpoints(out.store, recipe_key(recipe))

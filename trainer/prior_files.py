@@ -163,6 +163,9 @@ class Exported:
         except Exception as error:
             raise PriorMissing(f"{path} is not a torch.export program of {name}: {self.card.where}") from error
 
+    def to(self, device: torch.device, /) -> None:
+        self._network.to(device)
+
     def features(self, x_B3SS: Tensor) -> tuple[Tensor, ...]:
         seen = self._network(x_B3SS)
         return tuple(seen) if isinstance(seen, tuple | list) else (seen,)

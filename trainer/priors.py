@@ -37,6 +37,10 @@ class Prior(Protocol):
         """Features of pictures in [-1, 1]."""
         ...
 
+    def to(self, device: torch.device, /) -> object:
+        """Move there, in place."""
+        ...
+
 
 READ_SIDE: Final = 64
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -68,3 +69,29 @@ def test_figures() -> None:
     assert losses.r_squared(true.mean(0).expand(100, 2), true).tolist() == pytest.approx([0, 0], abs=1e-5)
     assert float(losses.psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2))) == pytest.approx(20, abs=1e-3)
     assert float(losses.correlation(true[:, 0], 5 - true[:, 0])) == pytest.approx(-1)
+
+
+def _doubles(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"),
+    [
+        (lambda a, b: losses.motion([a], [b]), (_doubles(3, 4), _doubles(3, 4) + 1)),
+        (lambda a, b: losses.info_nce(a, b, 0.5), (_doubles(2, 3, 4), _doubles(2, 3, 4))),
+        (lambda a, b, c: losses.eye_contrast(a, b, c, 0.5), (_doubles(3, 4), _doubles(3, 4), _doubles(3, 4) + 1)),
+        (losses.pose, (_doubles(3, 6), _doubles(3, 6) + 3)),
+        (losses.decorrelation, (_doubles(8, 3), _doubles(8, 4))),
+        (lambda a, b: losses.perceptual([a], [b]), (_doubles(2, 3), _doubles(2, 3) + 9)),
+        (losses.lip_sync, (_doubles(3, 4), _doubles(3, 4) + 1)),
+        (losses.gaze, (_doubles(3, 2), _doubles(3, 2) + 9)),
+        (losses.pyramid, (_doubles(1, 3, 4, 4), _doubles(1, 3, 4, 4) + 9)),
+        (lambda a: losses.hinge_real([a]), (_doubles(5) + 9,)),
+        (lambda a: losses.hinge_fake([a]), (_doubles(5),)),
+        (lambda a: losses.adversarial([a]), (_doubles(5),)),
+        (losses.distillation, (_doubles(3, 4), _doubles(3, 4) + 1)),
+    ],
+)
+def test_gradients_are_those_of_finite_differences(loss: Any, given: tuple[torch.Tensor, ...]) -> None:
+    assert torch.autograd.gradcheck(loss, tuple(x.clone().requires_grad_(True) for x in given))
