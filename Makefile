@@ -47,8 +47,8 @@ MINUTES ?= 15
 chaos: $(VENV)/.dev ## a random schedule of all faults over batches of 20 jobs: make chaos SEED=7 MINUTES=15
 	$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES)
 
-kills: $(VENV)/.dev ## a training's rank, driver and node killed: each goes on, on the undisturbed curve
-	$(BIN)/python -m pytest tests/trainer/test_ray_run.py -m 'slow or not slow'
+kills: $(VENV)/.dev ## a training's rank, driver and node killed, and one that makes way: each goes on, on the undisturbed curve
+	$(BIN)/python -m pytest tests/trainer/test_ray_run.py tests/workers/test_way.py -m 'slow or not slow'
 
 contract: $(VENV)/.dev ## schemathesis against a live API process, all checks, for ten minutes
 	$(BIN)/python -m tests.api.contract --examples 200 --max-time 600

@@ -168,6 +168,10 @@ class TrainSettings(BaseSettings):
     shares_with: tuple[str, ...] = ()
     """Render queues whose workers compute on the same devices: while chunks wait there, runs make room
     (docs/operations.md)."""
+    yield_after_s: float = Field(default=0.0, ge=0)
+    """They do once a chunk has waited for so long."""
+    render_priority: int = Field(default=100, ge=0, le=101)
+    """Runs of this priority or a higher one make no room for rendering; 101: all do."""
     threads: int = Field(default=1, ge=1)
     niceness: int = Field(default=15, ge=0, le=19)
     corpus_dir: Path | None = None

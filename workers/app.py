@@ -213,6 +213,8 @@ def training_launcher(farm: FarmSettings, database: Database, store: BlobStore, 
     terms = TrainTerms(
         at_once=settings.at_once,
         shares_with=settings.shares_with,
+        yield_after=timedelta(seconds=settings.yield_after_s),
+        render_priority=settings.render_priority,
         corpus=settings.corpus_dir,
         stall=timedelta(seconds=settings.stall_s),
         threads=settings.threads,

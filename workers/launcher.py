@@ -24,6 +24,7 @@ from farm.db import runs, workers
 from farm.db.runs import Run
 from farm.db.session import Database
 from farm.domain import curves
+from farm.domain.line import RENDER_PRIORITY
 from farm.domain.override import Value
 from farm.domain.reconcile import MOST_FRUITLESS, STALL, Life, Over, Report, Room, make_room, report_of
 from farm.domain.run import Attempt, OnSuccess, Outcome, RunError, RunSpec, RunStatus, resume_point
@@ -50,11 +51,14 @@ SCHEDULER: Final = Actor("scheduler")
 
 @dataclass(frozen=True)
 class Terms:
-    """at_once: runs here at the same time. shares_with: render queues that a run makes room for; empty: none.
-    corpus: where puppets are kept. stall: an alert after so long without a step."""
+    """at_once: runs here at the same time. shares_with: render queues that a run makes room for, once a chunk has
+    waited there for yield_after and if the run's priority is below render_priority; empty: none. corpus: where puppets
+    are kept. stall: an alert after so long without a step."""
 
     at_once: int = 1
     shares_with: tuple[str, ...] = ()
+    yield_after: timedelta = timedelta(0)
+    render_priority: int = RENDER_PRIORITY
     corpus: Path | None = None
     stall: timedelta = STALL
     threads: int = 1
@@ -120,7 +124,8 @@ class Launcher:
         self.fire(now)
         if self.place is None:
             with self.database.transaction() as session:
-                launch.hold_back(session, "there is no place to train: set RAY_ADDRESS, or install dubfarm[trainer]")
+                why = "there is no place to train: set RAY_ADDRESS, or install dubfarm[trainer]"
+                launch.explain(session, nowhere=why)
             return
         self._look_at_rendering()
         with self.database.transaction() as session:
@@ -158,7 +163,9 @@ class Launcher:
         if not self.terms.shares_with:
             return
         with self.database.transaction() as session:
-            waits = any(q.waiting for q in workers.queues(session) if q.queue in self.terms.shares_with)
+            queues = [q for q in workers.queues(session) if q.queue in self.terms.shares_with]
+        after = self.terms.yield_after.total_seconds()
+        waits = any(q.oldest_waiting_s is not None and q.oldest_waiting_s >= after for q in queues)
         self._room = make_room(self._room, waits, datetime.now(UTC))
 
     def _see_to(self, run: Run, place: Place) -> None:
@@ -166,7 +173,9 @@ class Launcher:
         assert attempt is not None
         seen = place.look(attempt)
         seen = replace(seen, report=self._report(attempt))
-        makes_room = self._room.yielding and seen.life is Life.ALIVE and run.status is not RunStatus.CANCELING
+        # What is asked to stop computes until it has: a checkpoint takes a moment.
+        leaves = run.status is RunStatus.CANCELING or run.room_asked
+        makes_room = self._yields(run.spec) and seen.life is Life.ALIVE and not leaves
         if place.halts and seen.life is Life.ALIVE and (makes_room or run.yielding):
             place.halt(attempt, makes_room)
         self._read_curves(run, ended=seen.life is Life.GONE)
@@ -185,6 +194,9 @@ class Launcher:
             self.store.put_bytes(b"", keys.of_run(run.id, "stop"))
         elif todo.end == "hard":
             place.end(Going(run.id, attempt.token, attempt.submission_id))
+
+    def _yields(self, spec: RunSpec) -> bool:
+        return self._room.yielding and spec.priority < self.terms.render_priority
 
     def _report(self, attempt: Attempt) -> Report | None:
         """The trainer's account, where it is this attempt's own."""
@@ -274,20 +286,22 @@ class Launcher:
     # --- starting --------------------------------------------------------------------------------------------------
 
     def _start(self, place: Place) -> None:
-        if self._room.yielding:
-            with self.database.transaction() as session:
-                launch.hold_back(session, "makes room for rendering")
-            return
+        before = self.terms.render_priority if self._room.yielding else None
         while not self._ended.is_set():
             with self.database.transaction() as session:
-                found = launch.claim(session, place.host, self.terms.at_once)
+                found = launch.claim(session, place.host, self.terms.at_once, before or 0)
             if found is None:
-                return
+                break
             try:
                 self._launch(found, place)
             except (Rejected, Transient, OSError) as error:
                 self._not_started(found, error)
-                return
+                break
+        with self.database.transaction() as session:
+            stopped = launch.make_way(session, place.host, self.terms.at_once, before or 0)
+            launch.explain(session, renders_before=before)
+        if stopped is not None:
+            logger.info("a training run makes way for one of higher priority", run=stopped)
 
     def _not_started(self, found: Launch, error: Rejected | Transient | OSError) -> None:
         code, detail = ("os_error", str(error)) if isinstance(error, OSError) else (error.code, error.detail)

@@ -55,6 +55,8 @@ class RunAnswer(Answer):
     resume_from: str | None
     scaling: ScalingAnswer
     on_success: str
+    priority: int
+    preempt: bool
     schedule: str | None
     fired_for: datetime | None = Field(description="The schedule's time that it was started for.")
     stage: str | None
@@ -171,6 +173,8 @@ class ScheduleAnswer(Answer):
     resume_from: str | None
     scaling: ScalingAnswer
     on_success: str
+    priority: int
+    preempt: bool
     overlap: str
     catch_up: str
     catch_up_most: int
@@ -196,6 +200,8 @@ class ScheduleAnswer(Answer):
                 "resume_from": spec.resume_from,
                 "scaling": {"workers": spec.scaling.workers, "use_gpu": spec.scaling.use_gpu},
                 "on_success": spec.on_success.value,
+                "priority": spec.priority,
+                "preempt": spec.preempt,
                 "overlap": schedule.overlap.value,
                 "catch_up": schedule.catch_up.value,
                 "catch_up_most": schedule.catch_up_most,

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.v1.batch_body import Strict, Text
 from farm.domain.cron import Cron
+from farm.domain.line import PRIORITY
 from farm.domain.override import Value
 from farm.domain.run import Dataset, OnSuccess, RunSpec, Scaling
 from farm.domain.schedule import CatchUp, Overlap, Schedule
@@ -73,6 +74,11 @@ class RunBody(Strict):
         default=None, description="`run_…` (its newest checkpoint) or `run_…/<stage>-<step>`."
     )
 
+    priority: int = Field(default=PRIORITY, ge=0, le=100, description="Higher ones start first.")
+    preempt: bool = Field(
+        default=False, description="Where no room is left, a run of lower priority stops at a checkpoint and waits."
+    )
+
     def spec(self) -> RunSpec:
         data = self.dataset
         return RunSpec(
@@ -82,6 +88,8 @@ class RunBody(Strict):
             Scaling(self.scaling.workers, self.scaling.use_gpu),
             OnSuccess(self.on_success),
             self.resume_from,
+            self.priority,
+            self.preempt,
         )
 
 

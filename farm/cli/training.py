@@ -31,6 +31,11 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Ray Train workers; 0: one plain process.")]
 Gpu = Annotated[bool, typer.Option("--gpu", help="A GPU for each.")]
 OnSuccess = Annotated[str, typer.Option(help="register, or promote where the gate lets it.")]
+Priority = Annotated[int, typer.Option(min=0, max=100, help="Higher ones start first; rendering's is 100.")]
+Preempt = Annotated[
+    bool,
+    typer.Option("--preempt", help="Have a run of lower priority stopped where no room is left."),
+]
 ResumeFrom = Annotated[str | None, typer.Option(metavar="RUN[/CHECKPOINT]", help="Begin from its checkpoint.")]
 
 
@@ -44,6 +49,8 @@ def run(
     gpu: Gpu = False,
     on_success: OnSuccess = "register",
     resume_from: ResumeFrom = None,
+    priority: Priority = 50,
+    preempt: Preempt = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch it to its end; exit 1 unless it succeeds.")] = False,
     timeout: options.TimeOut = None,
     server: options.Server = None,
@@ -53,7 +60,8 @@ def run(
 ) -> None:
     """Start a training run."""
     terminal.begin(json)
-    body = _body(recipe, dataset, manifest, set_, workers, gpu, on_success, resume_from)
+    line = {"priority": priority, "preempt": preempt}
+    body = _body(recipe, dataset, manifest, set_, workers, gpu, on_success, resume_from) | line
     with client(server, key, data) as farm:
         found = farm.training.start(body)
         terminal.note(f"{found.id} {found.status}; watch it with: dubfarm train watch {found.id}")
@@ -191,6 +199,8 @@ def set_schedule(
     gpu: Gpu = False,
     on_success: OnSuccess = "register",
     resume_from: ResumeFrom = None,
+    priority: Priority = 50,
+    preempt: Preempt = False,
     overlap: Annotated[str, typer.Option(help="forbid, queue or replace.")] = "forbid",
     catch_up: Annotated[str, typer.Option(help="none, latest or all.")] = "none",
     catch_up_most: Annotated[int, typer.Option(min=1, help="Of `all`.")] = 5,
@@ -204,6 +214,8 @@ def set_schedule(
     """Make a schedule, or replace it whole."""
     terminal.begin(json)
     body = _body(recipe, dataset, manifest, set_, workers, gpu, on_success, resume_from) | {
+        "priority": priority,
+        "preempt": preempt,
         "cron": cron,
         "timezone": timezone,
         "overlap": overlap,

@@ -609,6 +609,8 @@ class TrainingRun:
     resume_from: str | None
     scaling: Mapping[str, Any]
     on_success: str
+    priority: int
+    preempt: bool
     schedule: str | None
     fired_for: datetime | None
     stage: str | None
@@ -685,6 +687,8 @@ class TrainingSchedule:
     resume_from: str | None
     scaling: Mapping[str, Any]
     on_success: str
+    priority: int
+    preempt: bool
     overlap: str
     catch_up: str
     catch_up_most: int

@@ -716,7 +716,7 @@ class WorkerRow(Row):
 class RunRow(Row):
     """attempt, token, host: of the newest attempt; token is empty while none is open. standing: Standing of the newest
     report; stage_number, step: the furthest that any got. spent_gpu_hours: of attempts that ended. curves_read:
-    bytes of the curves file whose points are stored. room_asked: it makes room on a cluster by stopping. fruitless:
+    bytes of the curves file whose points are stored. room_asked: it makes room by stopping. fruitless:
     attempts in a row that got no further. clips: key of the list of clips that it was started with."""
 
     __tablename__ = "training_runs"
@@ -743,6 +743,8 @@ class RunRow(Row):
     use_gpu: Mapped[bool]
     on_success: Mapped[str]
     resume_from: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(server_default="50")
+    preempt: Mapped[bool] = mapped_column(server_default=text("false"))
     schedule: Mapped[str | None]
     schedule_made_at: Mapped[datetime | None]
     fired_for: Mapped[datetime | None]
@@ -846,6 +848,8 @@ class ScheduleRow(Row):
     use_gpu: Mapped[bool]
     on_success: Mapped[str]
     resume_from: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(server_default="50")
+    preempt: Mapped[bool] = mapped_column(server_default=text("false"))
     overlap: Mapped[str]
     catch_up: Mapped[str]
     catch_up_most: Mapped[int]

@@ -15,6 +15,7 @@ from farm.db import cursor as cursors
 from farm.db.ledger import seconds_from_now
 from farm.db.rows import RunAttemptRow, RunEventRow, RunPointRow, RunRow
 from farm.db.session import Session
+from farm.domain.line import Training, Waiting
 from farm.domain.run import (
     HELD,
     Attempt,
@@ -75,6 +76,8 @@ def spec_values(spec: RunSpec) -> dict[str, Any]:
         "use_gpu": spec.scaling.use_gpu,
         "on_success": spec.on_success.value,
         "resume_from": spec.resume_from,
+        "priority": spec.priority,
+        "preempt": spec.preempt,
     }
 
 
@@ -86,6 +89,8 @@ def spec_of(row: Any) -> RunSpec:
         Scaling(row.workers, row.use_gpu),
         OnSuccess(row.on_success),
         row.resume_from,
+        row.priority,
+        row.preempt,
     )
 
 
@@ -144,20 +149,36 @@ def silent(session: Session, after: timedelta) -> tuple[str, ...]:
     return tuple(session.scalars(query))
 
 
-def next_queued(session: Session) -> Run | None:
-    """The oldest run that may start, locked: runs of one schedule follow each other."""
+def next_queued(session: Session, least: int = 0) -> Run | None:
+    """The run that may start first, locked: of the highest priority, `least` at least, the oldest; runs of one schedule
+    follow each other."""
     other = aliased(RunRow)
     busy = exists().where(other.schedule == RunRow.schedule, other.status.in_(_held))
     query = (
         select(RunRow)
-        .where(RunRow.status == RunStatus.QUEUED, or_(RunRow.schedule.is_(None), ~busy))
-        .order_by(RunRow.id)
+        .where(RunRow.status == RunStatus.QUEUED, RunRow.priority >= least, or_(RunRow.schedule.is_(None), ~busy))
+        .order_by(RunRow.priority.desc(), RunRow.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=RunRow)
         .execution_options(populate_existing=True)
     )
     row = session.scalar(query)
     return None if row is None else _run(session, row)
+
+
+def waiting(session: Session, limit: int) -> tuple[tuple[Waiting, str | None], ...]:
+    """Queued runs in the order in which they will start, each with the reason that it shows."""
+    query = select(RunRow.id, RunRow.priority, RunRow.preempt, RunRow.schedule, RunRow.waiting_reason)
+    query = query.where(RunRow.status == RunStatus.QUEUED, RunRow.finished_at.is_(None))
+    rows = session.execute(query.order_by(RunRow.priority.desc(), RunRow.id).limit(limit))
+    return tuple((Waiting(row.id, row.priority, row.preempt, row.schedule), row.waiting_reason) for row in rows)
+
+
+def training(session: Session) -> tuple[Training, ...]:
+    """Runs with an open attempt anywhere."""
+    leaves = or_(RunRow.room_asked, RunRow.status == RunStatus.CANCELING)
+    query = select(RunRow.id, RunRow.priority, leaves, RunRow.schedule).where(RunRow.status.in_(_held))
+    return tuple(Training(*row) for row in session.execute(query.order_by(RunRow.id)))
 
 
 def count_held(session: Session, host: str | None) -> int:
@@ -223,6 +244,13 @@ def change(session: Session, run_id: str, **values: Any) -> None:
         .values(updated_at=func.now(), **values)
         .execution_options(synchronize_session=False)
     )
+
+
+def explain(session: Session, run_id: str, reason: str) -> None:
+    """Why a run waits, as long as it does; a run that somebody holds just now is told at the next look."""
+    query = select(RunRow.id).where(RunRow.id == run_id, RunRow.status == RunStatus.QUEUED)
+    if session.scalar(query.with_for_update(skip_locked=True)) is not None:
+        change(session, run_id, waiting_reason=reason)
 
 
 def hear(session: Session, run_id: str, token: str) -> bool:

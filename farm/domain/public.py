@@ -164,6 +164,8 @@ def run(view: RunView) -> dict[str, Any]:
         "resume_from": spec.resume_from,
         "scaling": {"workers": spec.scaling.workers, "use_gpu": spec.scaling.use_gpu},
         "on_success": spec.on_success.value,
+        "priority": spec.priority,
+        "preempt": spec.preempt,
         "schedule": view.schedule,
         "fired_for": view.fired_for,
         "stage": standing.stage,

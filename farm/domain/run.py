@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from farm.domain.line import PRIORITY
 from farm.domain.override import Value
 
 
@@ -70,7 +71,8 @@ class Scaling:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train. overrides: declared keys of the recipe only. resume_from: a run, or run/checkpoint."""
+    """What to train. overrides: declared keys of the recipe only. resume_from: a run, or run/checkpoint. priority: 0 to
+    100, higher first (farm.domain.line). preempt: it may have a run of lower priority stopped at a checkpoint."""
 
     recipe: str
     dataset: Dataset = field(default_factory=Dataset)
@@ -78,6 +80,8 @@ class RunSpec:
     scaling: Scaling = field(default_factory=Scaling)
     on_success: OnSuccess = OnSuccess.REGISTER
     resume_from: str | None = None
+    priority: int = PRIORITY
+    preempt: bool = False
 
 
 _RESUME_FROM: Final = re.compile(r"(run_[0-9a-f]{32})(?:/([a-z0-9_]+-\d+))?")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -88,7 +88,7 @@ def checked(spec: RunSpec, limits: InputLimits) -> RunSpec:
         problems.append(Problem("resume_from_invalid", detail, "/resume_from"))
     if problems:
         raise Rejected("invalid", f"{len(problems)} problems", problems=tuple(problems))
-    return RunSpec(spec.recipe, spec.dataset, dict(overrides), spec.scaling, spec.on_success, spec.resume_from)
+    return replace(spec, overrides=dict(overrides))
 
 
 def steps_of(spec: RunSpec) -> Mapping[str, int]:

@@ -369,3 +369,60 @@ def test_a_growing_bucket_starts_when_it_has_grown(desk: Desk) -> None:
     with pytest.raises(Rejected) as caught:
         desk.put(Schedule("t", Cron("0 3 * * *"), pinned, min_new_clips=10))
     assert [p.code for p in caught.value.problems] == ["min_new_clips_refused"]
+
+
+# --- priorities ------------------------------------------------------------------------------------------------------
+
+
+def test_the_higher_priority_starts_first(desk: Desk) -> None:
+    low, first, second = (desk.run(RunSpec("smoke", priority=priority)) for priority in (10, 80, 80))
+    assert [desk.start().attempt.run_id for _ in range(3)] == [first.id, second.id, low.id]
+
+
+def test_a_run_makes_way_for_a_higher_one_and_goes_on_later(desk: Desk) -> None:
+    """Asked once, stopped at a checkpoint, behind the higher one, and then on."""
+    low = desk.run(RunSpec("smoke", priority=10))
+    going = desk.start()
+    desk.see(going, alive())
+    high = desk.run(RunSpec("smoke", priority=80))
+    assert desk.do(launch.make_way, "here", 1) is None, "it may not preempt"
+    desk.do(launch.explain)
+    assert "of lower priority, but it may not preempt" in str(desk.view(high.id).waiting_reason)
+    desk.do(verbs.cancel, high.id)
+    high = desk.run(RunSpec("smoke", priority=80, preempt=True))
+    assert desk.do(launch.make_way, "elsewhere", 1) is None, "there is room, or nobody of its own"
+    assert desk.do(launch.make_way, "here", 2) is None, "there is room"
+    assert desk.do(launch.make_way, "here", 1) == low.id
+    assert desk.do(launch.make_way, "here", 1) is None, "asked once"
+    desk.do(launch.explain)
+    assert desk.view(high.id).waiting_reason == f"next in line: {low.id} makes room"
+    assert desk.see(going, alive(6)).end == "soft"
+    assert desk.see(going, Seen(Life.GONE, report("stopped", 7), 3)).over
+    view = desk.view(low.id)
+    assert (view.status, view.status_reason, view.attempts[0].outcome) == (
+        RunStatus.QUEUED,
+        "made room",
+        Outcome.STOPPED,
+    )
+    next_one = desk.start()
+    assert next_one.attempt.run_id == high.id
+    assert desk.do(launch.make_way, "here", 1) is None, "the lower one does not come back for it"
+    desk.do(launch.explain)
+    assert desk.view(low.id).waiting_reason == f"waits for a place: {high.id} (priority 80) is training"
+    assert desk.see(next_one, Seen(Life.GONE, report("succeeded", 12), 0)).finished
+    desk.do(reconcile.succeed, next_one.attempt, None, "done")
+    again = desk.start()
+    assert (again.attempt.run_id, again.attempt.number) == (low.id, 2)
+
+
+def test_rendering_lets_only_the_highest_start(desk: Desk) -> None:
+    low, high = desk.run(), desk.run(RunSpec("smoke", priority=100))
+    with desk.database.transaction() as session:
+        found = launch.claim(session, "here", 5, least=100)
+        assert found is not None
+        assert found.attempt.run_id == high.id
+        assert launch.claim(session, "here", 5, least=100) is None
+        launch.explain(session, renders_before=100)
+    assert desk.view(low.id).waiting_reason == "makes room for rendering"
+    desk.do(launch.explain, nowhere="no place")
+    assert desk.view(low.id).waiting_reason == "no place"
