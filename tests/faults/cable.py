@@ -26,16 +26,16 @@ class Cable:
 
     def cut(self) -> None:
         """From now on packets vanish, in both directions and without a word."""
-        _ip("link", "set", self.name, "down")
+        ip("link", "set", self.name, "down")
 
     def mend(self) -> None:
-        _ip("link", "set", self.name, "up")
+        ip("link", "set", self.name, "up")
 
 
 def can_be_laid() -> bool:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    with suppress(subprocess.CalledProcessError), _namespace(f"df{secrets.token_hex(3)}"):
+    with suppress(subprocess.CalledProcessError), namespace(f"df{secrets.token_hex(3)}"):
         return True
     return False
 
@@ -48,28 +48,28 @@ def laid(ports: Iterable[int]) -> Iterator[Cable]:
     net = f"10.213.{secrets.randbelow(256)}"
     near, far = f"{net}.1", f"{net}.2"
     with ExitStack() as stack:
-        stack.enter_context(_namespace(space))
-        _ip("link", "add", name, "type", "veth", "peer", "name", far_name, "netns", space)
-        _ip("addr", "add", f"{near}/30", "dev", name)
-        _ip("link", "set", name, "up")
-        _ip("-n", space, "addr", "add", f"{far}/30", "dev", far_name)
-        _ip("-n", space, "link", "set", far_name, "up")
-        _ip("-n", space, "link", "set", "lo", "up")
+        stack.enter_context(namespace(space))
+        ip("link", "add", name, "type", "veth", "peer", "name", far_name, "netns", space)
+        ip("addr", "add", f"{near}/30", "dev", name)
+        ip("link", "set", name, "up")
+        ip("-n", space, "addr", "add", f"{far}/30", "dev", far_name)
+        ip("-n", space, "link", "set", far_name, "up")
+        ip("-n", space, "link", "set", "lo", "up")
         for port in ports:
             stack.enter_context(_forwarded(near, port))
         yield Cable(name, near, (str(shutil.which("ip")), "netns", "exec", space))
 
 
 @contextmanager
-def _namespace(space: str) -> Iterator[None]:
-    _ip("netns", "add", space)
+def namespace(space: str) -> Iterator[None]:
+    ip("netns", "add", space)
     try:
         yield
     finally:
-        _ip("netns", "del", space)
+        ip("netns", "del", space)
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 

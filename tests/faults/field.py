@@ -35,6 +35,7 @@ from tests.faults.proxy import Proxy
 ROOT: Final = Path(__file__).resolve().parents[2]
 WAIT_S: Final = 400.0
 LEASE_S: Final = 10.0
+THERE: Final = "select 1 from workers where id = :id and left_at is null"
 
 
 @dataclass(frozen=True)
@@ -232,10 +233,11 @@ class Field:
             process.end(running, ((signal.SIGTERM, 20.0),))
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """While all other workers are drained: the worker `name` gets what there is. It must be there already."""
-        self.until(lambda: bool(self.sql("select 1 from workers where id = :id and left_at is null", id=name)))
-        others = [w.id for w in self.client.workers() if w.id != name and w.status in ("busy", "idle")]
+    def alone(self, *names: str) -> Iterator[None]:
+        """While all other workers are drained: the workers `names` get what there is. They must be there already."""
+        for name in names:
+            self.until(lambda name=name: bool(self.sql(THERE, id=name)))
+        others = [w.id for w in self.client.workers() if w.id not in names and w.status in ("busy", "idle")]
         for other in others:
             self.client.drain_worker(other)
         try:
