@@ -62,6 +62,7 @@ def run(
     ] = None,
     workers: Annotated[str, typer.Option(help="Ray workers: 4, or 2-8 for as many as there are; 0: no Ray.")] = "0",
     ray: Annotated[str, typer.Option(help="Address of a Ray cluster, or local: one for this run.")] = "local",
+    gpu: Annotated[bool, typer.Option("--gpu", help="Each Ray worker waits for a GPU of its own.")] = False,
 ) -> None:
     """Run all stages that OUT has not finished; a killed or stopped run goes on where its last checkpoint stands."""
     if recipe not in RECIPES:
@@ -73,7 +74,7 @@ def run(
     try:
         changes = [f"stages.{change.replace('=', '.steps=', 1)}" for change in steps or []]
         chosen = overrides.overridden(RECIPES[recipe](), [*changes, *(set_ or [])])
-        _run(Job(material.bound(chosen, data), data, out, priors, threads, resume_from), place, door, shared, ray)
+        _run(Job(material.bound(chosen, data), data, out, priors, threads, resume_from), place, door, shared, ray, gpu)
     except (Rejected, TrainingFailed) as error:
         _end(door, error.code, error.detail)
     except Transient as error:
@@ -132,7 +133,7 @@ def _workers(text: str) -> tuple[int, int]:
     return int(least), int(most or least)
 
 
-def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str) -> None:
+def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str, gpu: bool) -> None:
     recipe = task.recipe
     job.prepare(task)
     job.write_recipe(out, recipe)
@@ -166,7 +167,7 @@ def _run(task: Job, out: Out, door: Door, workers: tuple[int, int], address: str
             # Only here: Ray is slow to import, and no other way of running needs it.
             from trainer import ray_run
 
-            ray_run.train(task, out, ray_run.Workers(*workers), address, door, shown)
+            ray_run.train(task, out, ray_run.Workers(*workers, gpu), address, door, shown)
             cast = job.trained(task, out)
         else:
             cast = loop.train(

@@ -57,10 +57,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Workers:
-    """least..most: Ray keeps the number in that range, by what the cluster has; the losses do not depend on it."""
+    """least..most: Ray keeps the number in that range, by what the cluster has; the losses do not depend on it. gpu:
+    each waits for a GPU; else they have one where the cluster has any."""
 
     least: int
     most: int
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class _Driver:
         return frozenset(manifest.name for manifest in self._checkpoints.all())
 
     def _trainer(self) -> TorchTrainer:
-        gpus = ray.cluster_resources().get("GPU", 0) > 0
+        gpus = self._workers.gpu or ray.cluster_resources().get("GPU", 0) > 0
         useful = max(stage.batch for stage in self._task.recipe.stages if stage.steps) // 2
         least, most = (max(1, min(n, useful)) for n in (self._workers.least, self._workers.most))
         return TorchTrainer(

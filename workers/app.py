@@ -264,6 +264,6 @@ def _consume(app: Celery, kind: str, queues: tuple[str, ...]) -> None:
 
 
 def _own_lines(**_: Any) -> None:
-    """Every chunk is a line of the log; of Celery and kombu only what is wrong."""
-    for library in ("celery", "kombu"):
+    """Every chunk is a line of the log; of the libraries only what is wrong."""
+    for library in ("celery", "kombu", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -70,7 +70,8 @@ def farm_id(database_url: str) -> str:
 
 
 def can_train_here() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "trainer"))
+    """Whether the extra `trainer` is installed, by what only it brings."""
+    return all(importlib.util.find_spec(name) is not None for name in ("trainer", "torch", "ray", "espeakng_loader"))
 
 
 @dataclass
@@ -319,7 +320,8 @@ class Launcher:
         # Who holds this token may write here, and nobody else (trainer.status). An old stop is not this attempt's.
         self.store.put_bytes(found.attempt.token.encode(), keys.of_run(run_id, "attempt"))
         self.store.delete(keys.of_run(run_id, "stop"))
-        place.start(Order(found.attempt, arguments, found.spec.scaling.use_gpu))
+        scaling = found.spec.scaling
+        place.start(Order(found.attempt, arguments, computes=scaling.workers == 0, needs_gpu=scaling.use_gpu))
         logger.info("training attempt started", run=run_id, attempt=found.attempt.number, arguments=arguments)
 
     def _arguments(self, run_id: str, spec: RunSpec, *, is_local: bool) -> list[str]:
@@ -336,6 +338,7 @@ class Launcher:
             arguments += ["--threads", str(self.terms.threads)]
         if spec.scaling.workers > 0:
             arguments += ["--workers", str(spec.scaling.workers), "--ray", "local" if is_local else "auto"]
+            arguments += ["--gpu"] if spec.scaling.use_gpu else []
         if spec.resume_from is not None:
             arguments += ["--resume-from", self._checkpoint(spec.resume_from)]
         return arguments
@@ -378,9 +381,11 @@ def _text(value: Value) -> str:
 
 
 def environment_of(pairs: Mapping[str, str]) -> dict[str, str]:
-    """What a cluster's trainer needs of ours: the store and its credentials."""
+    """What a cluster's trainer is told of ours: where the store is. No keys: whoever may list a cluster's jobs reads
+    what they were started with, so that its machines have keys of their own."""
     return {
         name: value
         for name, value in told_of_the_store(pairs).items()
-        if name.startswith(("AWS_", "STORAGE_")) or name in ("DUBFARM_INPUT_S3_BUCKETS",)
+        if name in ("STORAGE_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "DUBFARM_INPUT_S3_BUCKETS")
+        or name.startswith("AWS_ENDPOINT_URL")
     }

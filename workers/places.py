@@ -34,10 +34,12 @@ _UNTOLD: Final = ("DATABASE_URL", "BROKER_URL", "DUBFARM_API_FD", "DUBFARM_API_P
 
 @dataclass(frozen=True)
 class Order:
-    """An attempt to start. arguments: of the trainer. needs_gpu: it asks the cluster for one."""
+    """An attempt to start. arguments: of the trainer. computes: by itself, not by Ray workers, which ask for what they
+    need; needs_gpu: on a GPU."""
 
     attempt: Attempt
     arguments: Sequence[str]
+    computes: bool = True
     needs_gpu: bool = False
 
 
@@ -262,6 +264,8 @@ class RayPlace:
             "metadata": marks,
             "runtime_env": {"env_vars": {**self._environment, **marks}},
         }
+        if order.computes:  # else the head would take it, which may be too small to compute
+            body |= {"entrypoint_num_cpus": 1, **({"entrypoint_num_gpus": 1} if order.needs_gpu else {})}
         answer = self._ask("POST", "/api/jobs/", json=body)
         if not answer.is_success and self._get(attempt.submission_id) is None:
             raise Transient("ray_refused", f"Ray answered {answer.status_code}: {answer.text[-500:]}")

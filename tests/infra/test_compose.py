@@ -78,6 +78,8 @@ def test_runs_wait_until_a_ray_cluster_is_named_and_then_go_there(monkeypatch: p
     assert "ports" not in ray, "its job port runs whatever it is sent"
     assert ray["environment"]["RAY_AUTH_MODE"] == "token"
     assert ray["environment"]["RAY_AUTH_TOKEN"] == written["RAY_AUTH_TOKEN"]
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert ray["environment"][name] == written[name], "jobs bring no keys along"
     (mounted,) = ray["volumes"]
     assert str(named.corpus_dir).startswith(mounted.partition(":")[2] + "/")
 

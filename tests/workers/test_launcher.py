@@ -36,11 +36,16 @@ class Farm:
         self._watching = threading.Event()
 
     def launcher(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.workers.launching", self.url, self.store_url, str(self.folder)]
+        return self.start("-m", "tests.workers.launching", self.url, self.store_url, str(self.folder))
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A process of Python, killed at the end."""
         with (self.folder / "launcher.log").open("ab") as log:
-            launched = subprocess.Popen(command, stdout=log, stderr=log)
-        self._processes.append(launched)
-        return launched
+            started = subprocess.Popen(
+                [sys.executable, *arguments], stdout=log, stderr=log, env={**os.environ, **environment}
+            )
+        self._processes.append(started)
+        return started
 
     def run(self, spec: RunSpec) -> RunView:
         with self.database.transaction() as session:
@@ -67,8 +72,8 @@ class Farm:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
             except OSError:
                 continue
-            # The launching step is the trainer itself, before its exec.
-            if mine and b"-m trainer run" in line:
+            # The launching step is the trainer itself, before its exec; a shell that waits for it is not.
+            if mine and b"-m trainer run" in line and b"python" in line.split(b" ")[0]:
                 found.append(int(folder.name))
         return found
 
