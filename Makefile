@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo recipes test check real exactness memory fuzz-media faults chaos kills contract fuzz-api outside clean
+.PHONY: demo recipes test check real exactness memory fuzz-media faults chaos kills story contract fuzz-api outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -49,6 +49,9 @@ chaos: $(VENV)/.dev ## a random schedule of all faults over batches of 20 jobs: 
 
 kills: $(VENV)/.dev ## a training's rank, driver and node killed, and one that makes way: each goes on, on the undisturbed curve
 	$(BIN)/python -m pytest tests/trainer/test_ray_run.py tests/workers/test_way.py -m 'slow or not slow'
+
+story: $(VENV)/.dev ## retraining from the cron line to a rollback; Ray's head and the Celery worker killed on the way (ten minutes)
+	$(BIN)/python -m pytest tests/e2e/test_retrain.py tests/workers/test_ray_place.py -m 'slow or not slow'
 
 contract: $(VENV)/.dev ## schemathesis against a live API process, all checks, for ten minutes
 	$(BIN)/python -m tests.api.contract --examples 200 --max-time 600

@@ -21,6 +21,7 @@ def traced(order: Order, asked_ns: int) -> Iterator[None]:
     begins with the claim. asked_ns: unix time before the claim."""
     lease = order.lease
     ids = {"batch": lease.batch_id, "job": lease.job_id, "chunk": lease.chunk_id, "attempt": lease.attempt}
+    ids |= {"version": order.version_id}
     marks = {f"dubfarm.{name}": value for name, value in ids.items()}
     with trace.span(lease.work.value, parent=order.traceparent, start_ns=asked_ns, **marks), log.bound(**ids):
         trace.past("claim", asked_ns, time.time_ns())

@@ -15,6 +15,7 @@ from farm.cli.batches import download_all
 from farm.cli.dubbing import tell_untrained
 from farm.cli.exits import Exit, Failed
 from farm.cli.media import Uploads, with_media
+from farm.cli.retrained import tell
 from farm.cli.terminal import plain, terminal
 from farm.client import Client, Job
 
@@ -65,7 +66,11 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, help="Render workers.")] = 1,
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Give up after this.")] = 900,
     again: Annotated[
-        bool, typer.Option("--retrain", help="Instead: a schedule fires, a run trains, its model is taken up.")
+        bool,
+        typer.Option(
+            "--retrain",
+            help="Instead: a schedule fires, a run trains, its model is taken up, refused, rolled back. Ten minutes.",
+        ),
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -76,11 +81,15 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     if again:
+        retrain.require_trainer()
         farm = EmbeddedFarm(data or output / "farm", workers=workers, say=terminal.note)
         with farm as up, Client(up.url, up.key) as client:
-            retrained = retrain.train(client, timeout)
-        (output / "retrain.json").write_text(jsonlib.dumps(plain(retrained), indent=2) + "\n")
-        terminal.answer(retrained)
+            found = retrain.story(client, MATERIAL, timeout)
+            terminal.note("stopping the farm")
+        (output / "retrain.json").write_text(jsonlib.dumps(plain(found), indent=2) + "\n")
+        terminal.answer(found)
+        tell(found)
+        terminal.say(f"report: {output / 'retrain.json'}")
         return
     own = EmbeddedFarm(data or output / "farm", workers=workers, say=terminal.note)
     with own as started, Client(started.url, started.key) as client:

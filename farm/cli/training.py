@@ -341,8 +341,7 @@ class _Bars:
 
     def take(self, event: Event) -> None:
         if event.type in ("run.status", "run.alert", "run.yield", "run.stage") and not terminal.json:
-            told: dict[str, Any] = event.data["data"]
-            terminal.note(f"{event.type.removeprefix('run.')}: {', '.join(f'{k} {v}' for k, v in told.items() if v)}")
+            terminal.note(_said(event.type, event.data["data"]))
         found = event.run
         if found is None or found.stage is None:
             return
@@ -354,6 +353,17 @@ class _Bars:
             state = "makes room for rendering"
         task = self._stages[found.stage]
         self._progress.update(task, completed=found.step, total=found.steps or None, state=state)
+
+
+def _said(kind: str, told: dict[str, Any]) -> str:
+    """An event of a run in words."""
+    if kind == "run.stage":
+        return f"stage {told.get('number')} of {told.get('of')}: {told.get('stage')}"
+    if kind == "run.alert":
+        return f"alert, {told.get('kind')}: {told.get('detail')}"
+    if kind == "run.yield":
+        return "makes room for rendering" if told.get("yielding") else "goes on"
+    return f"{told.get('status')}: {told.get('reason')}"
 
 
 def _body(

@@ -159,7 +159,7 @@ def _write_down(session: Session, run: Run, report: Report) -> None:
     if standing == run.standing and len(values) == 1:
         return
     runs.change(session, run.id, **values)
-    if standing.stage is not None and standing.stage != run.standing.stage:
+    if standing.stage and standing.stage != run.standing.stage:
         data: Mapping[str, Any] = {"stage": standing.stage, "number": standing.stage_number, "of": standing.stages}
         runs.add_event(session, run.id, RunEventKind.STAGE, data)
 
