@@ -18,6 +18,7 @@ from api.v1 import (
     assets,
     audit,
     batches,
+    consents,
     fleet,
     jobs,
     keys,
@@ -81,6 +82,7 @@ def create_app(
     for module in (
         batches,
         jobs,
+        consents,
         assets,
         models,
         aliases,

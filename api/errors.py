@@ -59,6 +59,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "run_canceling": 409,
     "run_open": 409,
     "job_not_ended": 409,
+    "no_source_video": 409,
     "asset_in_use": 409,
     "output_expired": 410,
     "output_deleted": 410,

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 
 from api.errors import ApiProblem, problems_of
-from farm.domain.batch import BatchSpec, Rights
+from farm.domain.batch import BatchSpec, Rights, TrainingConsent
 from farm.domain.factor import Drive, Driver, Factors, FactorSegment, FactorSetting, Media
 from farm.domain.job import FaceChoice, FaceSetting, JobSpec, Kind, OutputSetting, SyncMode
 from farm.domain.submission import MAX_SEGMENTS
@@ -295,6 +295,20 @@ class RightsBody(Strict):
         return Rights(self.basis, self.statement, self.reference)
 
 
+class ConsentBody(Strict):
+    """That the people in the source video agree to models being trained on it; without it, it never is."""
+
+    statement: Annotated[Text, StringConstraints(min_length=1, max_length=2000)] = Field(
+        description="Who agreed to what, when."
+    )
+    reference: Annotated[Text, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None, description="Where the evidence is: a form's number, a uri."
+    )
+
+    def consent(self) -> TrainingConsent:
+        return TrainingConsent(self.statement, self.reference)
+
+
 class _Item(Strict):
     custom_id: Annotated[Text, StringConstraints(min_length=1, max_length=128)] = Field(
         description="Yours; unique in the batch."
@@ -333,6 +347,9 @@ class DubItem(_Item):
 
     kind: Literal["dub"]
     video: MediaBody
+    training_consent: ConsentBody | None = Field(
+        default=None, description="The source video may be trained on; may be withdrawn."
+    )
 
     def spec(self) -> JobSpec:
         return self._spec(Kind.DUB, self.video.media())
@@ -452,6 +469,7 @@ def read(raw: bytes) -> Read:
         items = found[:MOST_ITEMS] if isinstance(found, list) else ()
     specs: list[tuple[int, JobSpec]] = []
     rights: list[Rights | None] = []
+    consents: list[TrainingConsent | None] = []
     of_all = head.rights.rights() if head is not None and head.rights is not None else None
     media: list[tuple[str, Media]] = []
     for number, item in enumerate(items):
@@ -459,6 +477,8 @@ def read(raw: bytes) -> Read:
             valid = _ITEM.validate_python(item)
             specs.append((number, valid.spec()))
             rights.append(valid.rights.rights() if valid.rights is not None else of_all)
+            agreed = getattr(valid, "training_consent", None)
+            consents.append(agreed.consent() if agreed is not None else None)
         except ValidationError as error:
             problems += problems_of(error.errors(include_url=False), f"/items/{number}")
             media += _media_in(item, f"/items/{number}")
@@ -466,7 +486,8 @@ def read(raw: bytes) -> Read:
     spec = None
     if head is not None:
         jobs = tuple(job for _, job in specs)
-        spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, dict(head.metadata), tuple(rights))
+        said = (dict(head.metadata), tuple(rights), tuple(consents))
+        spec = BatchSpec(jobs, head.name, head.priority, head.model, head.deadline, *said)
     return Read(spec, tuple(specs), tuple(media), head.dry_run if head else False, tuple(problems))
 
 

@@ -8,6 +8,9 @@ from fastapi import Path
 
 BatchId = Annotated[str, Path(examples=["bat_0192f3a1b2c37d4e8f00112233445566"])]
 JobId = Annotated[str, Path(examples=["job_0192f3a1b2c37d4e8f00112233445566"])]
+ClipId = Annotated[
+    str, Path(examples=["job_0192f3a1b2c37d4e8f00112233445566"], description="The id of the clip's job, of any tenant.")
+]
 AssetId = Annotated[str, Path(examples=["ast_0192f3a1b2c37d4e8f00112233445566"])]
 WorkerId = Annotated[str, Path(examples=["wrk_0192f3a1b2c37d4e8f00112233445566"])]
 KeyId = Annotated[str, Path(examples=["key_0192f3a1b2c37d4e8f00112233445566"])]

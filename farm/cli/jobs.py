@@ -14,6 +14,7 @@ from farm.cli.batches import file_name, frames
 from farm.cli.connect import client
 from farm.cli.dubbing import download as download_one
 from farm.cli.dubbing import failure
+from farm.cli.exits import usage
 from farm.cli.terminal import terminal
 from farm.client import Chunk, Client, Job
 
@@ -161,7 +162,35 @@ def download(
         dest = Path(name) if output is None else output / name if output.is_dir() else output
         download_one(farm, found, dest)
     terminal.answer({"job": found, "path": dest.resolve()})
-    terminal.say(str(dest))
+    terminal.say(escape(str(dest)))
+
+
+@app.command()
+def consent(
+    job: JobId,
+    statement: Annotated[str | None, typer.Option(help="Who agreed to what, when.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Where the evidence is.")] = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="It no longer holds.")] = False,
+    server: options.Server = None,
+    key: options.Key = None,
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Consent to training on a dub's source video: show it, give it (--statement), or take it back."""
+    terminal.begin(json)
+    if withdraw and statement is not None:
+        raise usage("consent_ambiguous", "--statement gives consent, --withdraw takes it back: not both")
+    if reference is not None and statement is None:
+        raise usage("statement_missing", "a reference needs --statement: who agreed to what, when")
+    with client(server, key, data) as farm:
+        if statement is not None:
+            found = farm.consent_to_training(job, statement, reference)
+        else:
+            found = farm.withdraw_consent(job) if withdraw else farm.training_consent(job)
+    terminal.answer(found)
+    terminal.say(f"{job}: {escape(found.statement)} ({found.given_at:%F %T} UTC)")
+    if found.withdrawn_at is not None:
+        terminal.say(f"  [yellow]withdrawn {found.withdrawn_at:%F %T} UTC[/yellow]")
 
 
 def _act(

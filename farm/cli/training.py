@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from farm.cli import options, watch
+from farm.cli import clips, options, watch
 from farm.cli.connect import client
 from farm.cli.exits import Exit, Failed, usage
 from farm.cli.terminal import terminal
@@ -21,6 +21,7 @@ from farm.client import Client, Event, TrainingRun, TrainingSchedule
 app = typer.Typer(help="Training runs and their schedules.", no_args_is_help=True)
 schedule_app = typer.Typer(help="Runs that start by the clock.", no_args_is_help=True)
 app.add_typer(schedule_app, name="schedule")
+app.command("clips")(clips.export)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id (run_…).")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]

@@ -644,6 +644,39 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
+class TrainingConsent:
+    """That a job's source video may be trained on. asked_by, withdrawn_by: ids of keys."""
+
+    job_id: str
+    statement: str
+    reference: str | None
+    asked_by: str | None
+    given_at: datetime
+    withdrawn_at: datetime | None
+    withdrawn_by: str | None
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ConsentedClip:
+    """The source video of a finished dub that may be trained on. rights: what gave the right to the dub itself."""
+
+    job_id: str
+    tenant_id: str
+    statement: str
+    reference: str | None
+    rights: Rights | None
+    asked_by: str | None
+    given_at: datetime
+    source: ClipSource
+
+
+@dataclass(frozen=True)
 class Curve:
     """Means of the losses up to each step."""
 

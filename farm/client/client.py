@@ -38,6 +38,7 @@ from farm.client.answers import (
     Result,
     Rights,
     Tenant,
+    TrainingConsent,
     Usage,
     Version,
     WebhookDelivery,
@@ -217,6 +218,18 @@ class Client:
         if job.output is None:
             raise ApiError(409, "output_not_ready", f"{job_id} is {job.status} and has no output", retryable=True)
         return files.fetch(self._http, f"/v1/jobs/{job_id}/output", job.output, dest, progress)
+
+    def consent_to_training(self, job_id: str, statement: str, reference: str | None = None) -> TrainingConsent:
+        """The people in the source video of this dub agree that models are trained on it."""
+        body = {"statement": statement, "reference": reference}
+        return build(TrainingConsent, self._http.json("PUT", f"/v1/jobs/{job_id}/training-consent", body=body))
+
+    def training_consent(self, job_id: str) -> TrainingConsent:
+        """ApiError 404 where nobody ever consented."""
+        return build(TrainingConsent, self._http.json("GET", f"/v1/jobs/{job_id}/training-consent"))
+
+    def withdraw_consent(self, job_id: str) -> TrainingConsent:
+        return build(TrainingConsent, self._http.json("DELETE", f"/v1/jobs/{job_id}/training-consent"))
 
     def preview(self, job_id: str) -> bytes | None:
         """The newest rendered frame as JPEG, None while there is none."""

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from farm.client.answers import JobOutput, UploadTo
+from farm.client.answers import ClipSource, JobOutput, UploadTo
 from farm.client.transport import RETRIED, ApiError, Transport, Unreachable, pause_s
 
 Progress = Callable[[int, int], None]
@@ -65,7 +65,9 @@ def send(transport: Transport, upload: UploadTo, path: Path, progress: Progress 
         time.sleep(pause_s(attempt, response.headers.get("retry-after")))
 
 
-def fetch(transport: Transport, path: str, output: JobOutput, dest: Path, progress: Progress | None) -> Path:
+def fetch(
+    transport: Transport, path: str, output: JobOutput | ClipSource, dest: Path, progress: Progress | None
+) -> Path:
     """Download into `dest`, going on from `dest`.part where an earlier call was cut off.
 
     Raises DownloadDamaged where size or SHA-256 differ (the part is removed), Unreachable when retries are spent.
@@ -93,7 +95,7 @@ def fetch(transport: Transport, path: str, output: JobOutput, dest: Path, progre
 
 
 def _fetch_from(
-    transport: Transport, path: str, part: Path, have: int, output: JobOutput, progress: Progress | None
+    transport: Transport, path: str, part: Path, have: int, output: JobOutput | ClipSource, progress: Progress | None
 ) -> None:
     headers = {"Range": f"bytes={have}-"} if have else {}
     with transport.stream("GET", path, headers=headers, follow_redirects=True) as response:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
-from farm.client import events
-from farm.client.answers import Checkpoint, Curve, Event, TrainingRun, TrainingSchedule, build
+from farm.client import events, files
+from farm.client.answers import Checkpoint, ConsentedClip, Curve, Event, TrainingRun, TrainingSchedule, build
 from farm.client.transport import Transport
 
 Body = Mapping[str, object]
@@ -57,6 +58,14 @@ class Training:
             lambda: {"run": self._http.json("GET", path)},
             lambda data: build(TrainingRun, data["run"]).is_over,
         )
+
+    def clips(self) -> Iterator[ConsentedClip]:
+        """Source videos of finished dubs that may be trained on, of all tenants."""
+        return self._pages(ConsentedClip, "/v1/training-clips")
+
+    def fetch_clip(self, clip: ConsentedClip, dest: Path, progress: files.Progress | None = None) -> Path:
+        """Its bytes, checked; ApiError 404 where it may be trained on no more."""
+        return files.fetch(self._http, f"/v1/training-clips/{clip.job_id}/source", clip.source, dest, progress)
 
     def recipes(self) -> list[Mapping[str, Any]]:
         return self._http.json("GET", "/v1/training-recipes")["data"]

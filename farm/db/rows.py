@@ -391,6 +391,24 @@ class JobRow(Row):
     finished_at: Mapped[datetime | None]
 
 
+class ConsentRow(Row):
+    """That a job's source video may be trained on, until withdrawn_at. asked_by, withdrawn_by: keys."""
+
+    __tablename__ = "training_consents"
+    __table_args__ = (
+        Index("ix_training_consents_withdrawn", "job_id", postgresql_where=text("withdrawn_at IS NOT NULL")),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    statement: Mapped[str]
+    reference: Mapped[str | None]
+    asked_by: Mapped[str | None]
+    given_at: Mapped[datetime] = _now()
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str | None]
+
+
 class MediaUseRow(Row):
     """A job needs an asset (its id) or a stored input (its key), until its intermediates are erased: retries need them
     too."""

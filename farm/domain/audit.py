@@ -25,6 +25,8 @@ class Action(StrEnum):
     JOB_PRIORITY = "job.priority_changed"
     BATCH_DELETED = "batch.deleted"
     JOB_DELETED = "job.deleted"
+    CONSENT_GIVEN = "training_consent.given"
+    CONSENT_WITHDRAWN = "training_consent.withdrawn"
     ASSET_COMPLETED = "asset.completed"
     ASSET_DELETED = "asset.deleted"
     VERSION_REGISTERED = "version.registered"

@@ -18,9 +18,18 @@ class Rights:
 
 
 @dataclass(frozen=True)
+class TrainingConsent:
+    """What the submitter says of the people in a job's source video: that they agree to models being trained on it.
+    statement: who agreed to what, when. reference: where the evidence is."""
+
+    statement: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
 class BatchSpec:
     """A validated submission. `model` is an alias or a version id; `metadata` is the user's, returned as it came.
-    `rights`: one for each item, or none at all."""
+    `rights`, `consents` (to training): one for each item, or none at all."""
 
     items: tuple[JobSpec, ...]
     name: str | None = None
@@ -29,3 +38,4 @@ class BatchSpec:
     deadline: datetime | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     rights: tuple[Rights | None, ...] = ()
+    consents: tuple[TrainingConsent | None, ...] = ()

@@ -7,7 +7,7 @@ from datetime import UTC
 
 from farm import trace
 from farm.db import assets as asset_rows
-from farm.db import batches, jobs, leases, ledger, shares, standing
+from farm.db import batches, consents, jobs, leases, ledger, shares, standing
 from farm.db.session import Session
 from farm.domain.alias import Cohort, cohort_of
 from farm.domain.asset import AssetStatus
@@ -142,7 +142,9 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
     job_rows: list[dict[str, object]] = []
     chunk_rows: list[dict[str, object]] = []
     use_rows: list[dict[str, object]] = []
+    consent_rows: list[dict[str, object]] = []
     rights = spec.rights or (None,) * len(spec.items)
+    agreed = spec.consents or (None,) * len(spec.items)
     for k, (item, number) in enumerate(zip(spec.items, jobs.numbers(session, len(spec.items)), strict=True)):
         job_id = new_id("job")
         cohort = cohort_of(job_id, share)
@@ -177,10 +179,15 @@ def _write(session: Session, tenant_id: str, spec: BatchSpec, version: Version, 
                 **shared,
             }
         )
+        if (consent := agreed[k]) is not None:
+            of = {"job_id": job_id, "tenant_id": tenant_id, "asked_by": actor.key_id}
+            consent_rows.append(of | {"statement": consent.statement, "reference": consent.reference})
         for asset_id in leases.asset_ids(item):
             use_rows.append({"media": asset_id, "job_id": job_id})
     jobs.add(session, job_rows, chunk_rows, use_rows)
+    consents.add(session, consent_rows)
     shares.wake(session, tenant_id, {queues[str(row["version_id"])] for row in job_rows})
-    audit.record(session, actor, Action.BATCH_SUBMITTED, batch_id, {"jobs": len(spec.items)}, tenant_id=tenant_id)
+    told = {"jobs": len(spec.items)} | ({"training_consents": len(consent_rows)} if consent_rows else {})
+    audit.record(session, actor, Action.BATCH_SUBMITTED, batch_id, told, tenant_id=tenant_id)
     standing.add_events(session, [(EventKind.BATCH_CREATED, tenant_id, batch_id, None, {"jobs": len(spec.items)})])
     return batch_id

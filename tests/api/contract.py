@@ -30,7 +30,7 @@ BEYOND_SCHEMA = {
     "cursors are opaque": (
         "list_batches", "list_jobs", "list_assets", "list_chunks", "list_tenants", "list_audit", "list_keys",
         "list_workers", "list_versions", "list_aliases", "list_endpoints", "list_deliveries", "list_runs",
-        "list_schedules", "list_alias_moves",
+        "list_schedules", "list_alias_moves", "list_clips",
     ),
     "names, times and uris that this farm does not take, fields that exclude each other": (
         "submit_batch", "complete_asset", "register_version", "set_alias", "rollback_alias", "create_key",

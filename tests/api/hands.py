@@ -11,7 +11,7 @@ from farm.domain.chunk import Failure, Reason, Work
 from farm.domain.ids import new_id
 from farm.domain.job import Phase
 from farm.domain.media import AudioFacts, MediaFacts, VideoFacts
-from farm.domain.order import Order, Output, PlanRecord, Progress, Segment
+from farm.domain.order import Blob, Order, Output, PlanRecord, Progress, Segment
 from farm.domain.span import Span, cut
 from farm.errors import LeaseLost
 from farm.flow import claim, plan, settle, workers
@@ -71,11 +71,11 @@ class Hands:
                 with self.database.transaction() as session:
                     settle.give_back(session, other.lease)
 
-    def plan(self, job_id: str, frames: int = 20, chunk_frames: int = 10) -> None:
+    def plan(self, job_id: str, frames: int = 20, chunk_frames: int = 10, source: Blob | None = None) -> None:
         order = self.take(job_id)
         assert order.lease.work is Work.PLAN
         blob = self.store.put_bytes(b"plan", keys.plan(order.lease))
-        record = PlanRecord(blob, blob, (), blob, blob, VIDEO, VOICE, frames, frames - 1)
+        record = PlanRecord(source or blob, blob, (), blob, blob, VIDEO, VOICE, frames, frames - 1)
         with self.database.transaction() as session:
             plan.record(session, order.lease, record, cut(frames, chunk_frames))
 
@@ -108,9 +108,9 @@ class Hands:
         with self.database.transaction() as session:
             settle.succeed(session, order.lease, output)
 
-    def make(self, job_id: str) -> None:
-        """The whole job."""
-        self.plan(job_id)
+    def make(self, job_id: str, source: Blob | None = None) -> None:
+        """The whole job. source: the video as it was fetched."""
+        self.plan(job_id, source=source)
         self.render_one(job_id)
         self.render_one(job_id)
         self.finish(job_id)

@@ -184,7 +184,7 @@ def test_every_changing_route_is_audited_or_says_why_not():
         "create_key", "revoke_key", "create_endpoint", "change_endpoint", "delete_endpoint", "rotate_secret",
         "replay_delivery", "replay_since", "create_tenant", "set_tenant", "create_tenant_key", "delete_job",
         "delete_asset", "delete_batch",
-        "submit_batch", "complete_asset",
+        "submit_batch", "complete_asset", "give_consent", "withdraw_consent",
         "create_run", "cancel_run", "resume_run", "put_schedule", "delete_schedule", "run_schedule",
     }  # fmt: skip
     assert changing == audited | SILENT.keys()

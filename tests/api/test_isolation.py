@@ -26,7 +26,7 @@ OWNED = {"batch_id", "job_id", "asset_id", "key_id", "endpoint_id", "delivery_id
 # Belong to the farm, not to a tenant; what they show of jobs is tested below.
 SHARED = {"worker_id": "wrk_none", "model": "pdfgc", "version": "api-tests", "alias": "nobody", "file": "none"}
 # What only the tenant that runs the farm may ask: of other tenants, and changes to what all share.
-OPERATORS = {"tenant_id", "run_id", "schedule", "grid"}
+OPERATORS = {"tenant_id", "run_id", "schedule", "grid", "clip"}
 SECRET = "secret-project"
 
 
@@ -74,6 +74,7 @@ BODIES: dict[str, Any] = {
     "set_batch_priority": {"priority": 1},
     "set_job_priority": {"priority": 1},
     "set_alias": {"version": "x"},
+    "give_consent": {"statement": "x"},
     "set_gate": {"rules": [{"metric": "", "direction": "up"}]},
     "set_canary_rules": {"rules": {"watched": [{"score": "", "tolerance": 0}]}},
     "create_key": {"name": "x"},
@@ -113,7 +114,7 @@ def theirs(api: Api) -> dict[str, str]:
     with api.http(api.key(RUNS_THE_FARM)) as http:
         run = http.post("/v1/training-runs", json={"recipe": "smoke"}).json()
         http.put("/v1/training-schedules/operators", json={"recipe": "smoke", "cron": "0 3 * * 0", "paused": True})
-    return found | {"run_id": run["id"], "schedule": "operators", "grid": "a-grid.png"}
+    return found | {"run_id": run["id"], "schedule": "operators", "grid": "a-grid.png", "clip": job_id}
 
 
 @pytest.fixture(scope="module")
