@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from rich.markup import escape
 
-from farm.cli import training, watch
+from farm.cli import progress, watch
 from farm.cli.exits import Exit, Failed, usage
 from farm.cli.media import Uploads, with_media
 from farm.cli.retrained import Dub, Killed, Refused, Retrained
@@ -184,10 +184,10 @@ class _Teller:
         killer = _Killer(self._client, run.id)
         killer.start()
         try:
-            done = training.follow(self._client, run.id, self._timeout_s)
+            done = progress.follow(self._client, run.id, self._timeout_s)
         finally:
             killer.stop()
-        training.check(done)
+        progress.check(done)
         self._took("run")
         self._tell(f"the run succeeded: {escape(done.status_reason)}")
         return done, killer.killed
@@ -213,8 +213,8 @@ class _Teller:
         self._tell("a second run with a worse recipe (one step a stage) is to be promoted if it may")
         body = {"recipe": RECIPE, "overrides": dict(WORSE), "on_success": "promote"}
         run = self._client.training.start(body)
-        done = training.follow(self._client, run.id, self._timeout_s)
-        training.check(done)
+        done = progress.follow(self._client, run.id, self._timeout_s)
+        progress.check(done)
         version = self._client.version(done.model_version or "")
         if version.gate is None or version.gate.passed or CHAMPION in version.aliases:
             raise Failed(Exit.FAILED_JOB, "demo_failed", f"the gate let {version.name} pass")

@@ -65,8 +65,11 @@ def test_a_run_as_it_was_asked_for(dubfarm: Dubfarm) -> None:
     assert (told["status"], told["recipe"], told["dataset"]) == ("queued", "smoke", "puppets")
     assert told["overrides"] == {"seed": 7, "stages.lip.steps": 3}
     assert (told["scaling"], told["on_success"]) == ({"workers": 2, "use_gpu": False}, "promote")
-    code, again = dubfarm("train", "run", "--recipe", "smoke", "--resume-from", told["id"], "--gpu")
+    code, again = dubfarm(
+        "train", "run", "--recipe", "smoke", "--resume-from", told["id"], "--gpu", "--priority", 80, "--preempt"
+    )
     assert (code, again["resume_from"], again["scaling"]["use_gpu"]) == (0, told["id"], True)
+    assert (again["priority"], again["preempt"], told["priority"], told["preempt"]) == (80, True, 50, False)
     assert dubfarm("train", "cancel", told["id"])[1]["status"] == "canceled"
     assert dubfarm("train", "resume", told["id"])[1]["status"] == "queued"
     assert [run["id"] for run in dubfarm("train", "list", "--status", "queued")[1]][:2] == [again["id"], told["id"]]
