@@ -287,6 +287,10 @@ class Launcher:
     # --- starting --------------------------------------------------------------------------------------------------
 
     def _start(self, place: Place) -> None:
+        if self.terms.at_once == 0:
+            with self.database.transaction() as session:
+                launch.explain(session, nowhere="no run is started here: DUBFARM_TRAIN_AT_ONCE is 0")
+            return
         before = self.terms.render_priority if self._room.yielding else None
         while not self._ended.is_set():
             with self.database.transaction() as session:

@@ -81,12 +81,14 @@ def make_way(session: Session, host: str | None, at_once: int, least: int = 0) -
 
 def explain(session: Session, *, renders_before: int | None = None, nowhere: str | None = None) -> None:
     """Write down why queued runs wait. renders_before: rendering wants the devices, and goes before lower priorities.
-    nowhere: why none starts at all."""
+    nowhere: why none starts here at all; said only where no launcher that starts some has said anything."""
     queued = runs.waiting(session, EXPLAINED)
     if not queued:
         return
     because = line.reasons([run for run, _ in queued], runs.training(session), renders_before)
     for run, shown in queued:
+        if nowhere is not None and shown is not None:
+            continue
         reason = nowhere or because[run.run_id]
         if reason != shown:
             runs.explain(session, run.run_id, reason)

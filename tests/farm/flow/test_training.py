@@ -424,5 +424,7 @@ def test_rendering_lets_only_the_highest_start(desk: Desk) -> None:
         assert launch.claim(session, "here", 5, least=100) is None
         launch.explain(session, renders_before=100)
     assert desk.view(low.id).waiting_reason == "makes room for rendering"
-    desk.do(launch.explain, nowhere="no place")
-    assert desk.view(low.id).waiting_reason == "no place"
+    later = desk.run()
+    desk.do(launch.explain, nowhere="no place here")
+    assert desk.view(low.id).waiting_reason == "makes room for rendering", "by a launcher that has a place"
+    assert desk.view(later.id).waiting_reason == "no place here"
