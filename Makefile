@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo recipes test check real exactness memory fuzz-media faults chaos kills story contract fuzz-api outside clean
+.PHONY: demo recipes test check real exactness memory fuzz-media faults chaos nodes kills story contract fuzz-api outside clean
 
 $(VENV)/.embedded: pyproject.toml constraints.txt
 	$(PYTHON) infra/setup_venv.py $(VENV) embedded
@@ -46,6 +46,9 @@ SEED ?= 1
 MINUTES ?= 15
 chaos: $(VENV)/.dev ## a random schedule of all faults over batches of 20 jobs: make chaos SEED=7 MINUTES=15
 	$(BIN)/python -m tests.faults.chaos --seed $(SEED) --minutes $(MINUTES)
+
+nodes: $(VENV)/.dev ## machines of their own (network namespaces, needs root): workers and Ray nodes, cut off and back
+	$(BIN)/python -m pytest -s tests/faults/test_partition.py tests/faults/test_ray_nodes.py -m 'slow or not slow'
 
 kills: $(VENV)/.dev ## a training's rank, driver and node killed, and one that makes way: each goes on, on the undisturbed curve
 	$(BIN)/python -m pytest tests/trainer/test_ray_run.py tests/workers/test_way.py -m 'slow or not slow'

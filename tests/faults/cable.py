@@ -69,8 +69,8 @@ def namespace(space: str) -> Iterator[None]:
         ip("netns", "del", space)
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
