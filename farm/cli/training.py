@@ -18,7 +18,6 @@ from farm.client import Client, TrainingRun
 
 app = typer.Typer(help="Training runs and their schedules.", no_args_is_help=True)
 app.add_typer(schedules.app, name="schedule")
-app.command("clips")(clips.export)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id (run_…).")]
 
@@ -164,6 +163,9 @@ def recipes(
         terminal.say(f"[bold]{recipe['name']}[/bold]  {recipe['about']}")
         for declared in recipe["keys"] if keys else ():
             terminal.say(f"  {declared['name']} = {declared['default']} ({declared['type']})")
+
+
+app.command("clips")(clips.export)
 
 
 def _act(
