@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from farm.client import Client
+from farm.domain.alias import BundleNote, BundleState
+from farm.flow import staging, workers
+from farm.flow.workers import WorkerFacts
 from tests.api.conftest import OPERATORS, Api, Dubfarm, admin_of
 from tests.api.test_models import evaluated, folder_of
 
@@ -65,6 +69,30 @@ def test_the_gate_refuses_by_command_and_force_goes_past_it(dubfarm: Dubfarm, cl
     assert (code, told["champion"], told["canary"], told["canary_share"]) == (0, good.id, worse.id, 0.25)
     assert "no chunk of theirs has been rendered yet" in dubfarm.shown("models", "compare")[1]
     assert "promote, forced" in dubfarm.shown("models", "history", "--alias", "canary")[1]
+
+
+def test_a_promotion_ends_where_a_worker_finds_the_version_unusable(
+    dubfarm: Dubfarm, client: Client, api: Api, tmp_path: Path
+) -> None:
+    name = f"useless-{tmp_path.name}"
+    version = client.register_version(folder_of(tmp_path, "bundle"), name=name)
+    facts = WorkerFacts(f"wrk_{tmp_path.name}", "here", "cpu", ["render"])
+    with api.database.transaction() as session:
+        workers.register(session, facts)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(dubfarm, "models", "promote", name, "--force")
+        while client.alias("champion").staged is None:
+            assert not waiting.done(), waiting.result()
+        with api.database.transaction() as session:
+            note = BundleNote(BundleState.UNUSABLE, "weights_not_finite: [fc].bias")
+            staging.report(session, facts.id, ["render"], {version.id: note})
+        code, told = waiting.result()
+    assert (code, told["error"]["code"]) == (2, "version_unusable")
+    assert client.version("champion").id != version.id
+    assert dubfarm("models", "promote", name, "--force")[1]["error"]["code"] == "version_unusable"
+    assert "no worker can render with it: weights_not_finite: [fc].bias" in dubfarm.shown("models", "show", name)[1]
+    with api.database.transaction() as session:
+        workers.leave(session, facts.id)
 
 
 def test_mistakes_end_with_2(dubfarm: Dubfarm, tmp_path: Path) -> None:
