@@ -22,7 +22,9 @@ from typing import Any, Final
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
-os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", "600")
+# Longer than a run on this machine is halted for rendering at a time: its clocks go on meanwhile.
+os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", "1800")
+os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "1800")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -45,7 +47,7 @@ from trainer.world import World
 
 FAILURES: Final = 3
 """Losses of a worker group that Ray repairs by itself; and so often again while there is progress between them."""
-COLLECTIVE_TIMEOUT_S: Final = 600
+COLLECTIVE_TIMEOUT_S: Final = 1800
 STARTS: Final = 3
 POLL_S: Final = 0.5
 OVER: Final = ("failed", "stopped")
@@ -360,6 +362,8 @@ def connect(address: str, cpus: int) -> None:
     if address != LOCAL:
         ray.init(address=address, log_to_driver=False)
         return
+    # Nobody takes this machine away with a notice; the watcher is a process more to start.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     for tries in range(STARTS):
         try:
             ray.init(

@@ -342,7 +342,7 @@ class Launcher:
             arguments += ["--threads", str(self.terms.threads)]
         if spec.scaling.workers > 0:
             arguments += ["--workers", str(spec.scaling.workers), "--ray", "local" if is_local else "auto"]
-            arguments += ["--gpu"] if spec.scaling.use_gpu else []
+            arguments += ["--gpu"] if spec.scaling.use_gpu and not is_local else []
         if spec.resume_from is not None:
             arguments += ["--resume-from", self._checkpoint(spec.resume_from)]
         return arguments

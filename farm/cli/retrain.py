@@ -167,6 +167,7 @@ class _Teller:
     def train(
         self, cron: str, clock: Callable[[str], None], also: Mapping[str, Any]
     ) -> tuple[TrainingRun, Killed | None]:
+        earlier = {run.id for run in self._client.training.runs(schedule=SCHEDULE)}
         body = {"cron": cron, "recipe": RECIPE, "scaling": {"workers": WORKERS}, **also}
         schedule = self._client.training.set_schedule(SCHEDULE, body)
         self._tell(
@@ -174,7 +175,7 @@ class _Teller:
             f" {schedule.next[0]:%Y-%m-%d %H:%M:%S} UTC"
         )
         clock(SCHEDULE)
-        run = fired(self._client, SCHEDULE, FIRES_S)
+        run = self._fired(earlier)
         self._client.training.delete_schedule(SCHEDULE)  # one run is enough to show
         self._took("schedule")
         self._tell(
@@ -191,6 +192,17 @@ class _Teller:
         self._took("run")
         self._tell(f"the run succeeded: {escape(done.status_reason)}")
         return done, killer.killed
+
+    def _fired(self, earlier: set[str]) -> TrainingRun:
+        until = time.monotonic() + FIRES_S
+        while True:
+            for run in self._client.training.runs(schedule=SCHEDULE):
+                if run.id not in earlier:
+                    return run
+            if time.monotonic() > until:
+                why = f"{SCHEDULE} did not fire within {FIRES_S:g} s"
+                raise Failed(Exit.TIME_OUT, "schedule_did_not_fire", why, fix="dubfarm doctor looks for the cause")
+            time.sleep(POLL_S)
 
     def passes_the_gate(self, version: str) -> dict[str, float]:
         found = self._client.version(version)
@@ -265,17 +277,6 @@ class _Killer(threading.Thread):
                 self.killed = Killed(pids[-1], run.stage or "", points[-1].name)
                 terminal.note(f"Ray worker {pids[-1]} killed in {run.stage}; the run goes on from its last checkpoint")
                 return
-
-
-def fired(client: Client, schedule: str, timeout_s: float) -> TrainingRun:
-    """The newest run of a schedule, once there is one."""
-    until = time.monotonic() + timeout_s
-    while (found := next(client.training.runs(schedule=schedule), None)) is None:
-        if time.monotonic() > until:
-            why = f"{schedule} did not fire within {timeout_s:g} s"
-            raise Failed(Exit.TIME_OUT, "schedule_did_not_fire", why, fix="dubfarm doctor looks for the cause")
-        time.sleep(POLL_S)
-    return found
 
 
 def ray_workers(run_id: str) -> list[int]:

@@ -59,6 +59,8 @@ def tell(found: Retrained) -> None:
     """The end of the story, for people."""
     rows = [(dub.custom_id, dub.version, dub.cohort or "", (dub.sha256 or "")[:12]) for dub in found.dubs]
     terminal.table(("job", "rendered by", "as", "video's sha256"), rows, "")
+    if (killed := found.killed) is not None:
+        terminal.say(f"Ray worker {killed.pid} was killed in {killed.stage}; the run went on from its last checkpoint")
     same = len({dub.sha256 for dub in found.dubs if dub.version == found.first}) == 1
     how = "are the same video, bit for bit" if same else "are not the same video"
     terminal.say(f"The jobs of {found.first}, from before and after the training, {how}")
