@@ -153,15 +153,16 @@ class _Driver:
             found = [one for key in self._lanes if (one := read_status(self._out.store, key)) and one["stage"]]
         except Transient:
             return shown
-        gpu_hours = sum(one["gpu_hours"] for one in found)
-        for one in sorted(found, key=lambda one: one["updated_at"]):
-            if one["updated_at"] > shown:
-                shown = one["updated_at"]
-                self._mirror(Status(**one), gpu_hours)
-        return shown
+        newer = [one for one in found if one["updated_at"] > shown]
+        for one in newer:
+            self._show(Status(**one))
+        # Of lanes side by side one is told of, the first that runs: stages that took turns would each look new.
+        told = next((one for one in found if one["state"] == "running"), None) or max(newer, key=_age, default=None)
+        if told is not None and told in newer:
+            self._mirror(Status(**told), sum(one["gpu_hours"] for one in found))
+        return max([shown, *map(_age, newer)])
 
     def _mirror(self, status: Status, gpu_hours: float) -> None:
-        self._show(status)
         self._door.show(
             stage=status.stage,
             stage_number=status.stage_number,
@@ -350,6 +351,10 @@ def _judge(ended: dict[str, Any]) -> None:
         raise TrainingFailed(**ended["error"])
     if ended.get("state") == "stopped":
         raise loop.Deadline(f"stopped in stage {ended['stage']} after step {ended['step']}")
+
+
+def _age(status: dict[str, Any]) -> str:
+    return status["updated_at"]
 
 
 def _key(lane: int) -> str:

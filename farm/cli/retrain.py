@@ -110,8 +110,8 @@ class _Teller:
             version = self._client.register_version(Path(scratch) / "bundle", name="untrained")
         self._client.set_alias(CHAMPION, version.id, force=True)
         self._tell(
-            f"the champion is [bold]{version.name}[/bold]: the built-in model learned for an hour, and a run of seconds"
-            " would rightly be refused"
+            f"an [bold]{version.name}[/bold] model is made champion for this story: the built-in one learned for an"
+            " hour, and the gate would rightly refuse what seconds can teach"
         )
         return version.name
 
