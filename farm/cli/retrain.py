@@ -59,6 +59,7 @@ def story(
     teller = _Teller(client, material, timeout_s)
     first = teller.begin_untrained()
     teller.render("before")
+    teller.remember_workers()
     teller.submit("held", held=True)
     run, killed = teller.train(cron, clock, also or {})
     trained = client.version(run.model_version or "").name
@@ -90,7 +91,7 @@ class _Teller:
         self._client, self._timeout_s = client, timeout_s
         self._put = Uploads(client, material)
         self._batches: dict[str, Batch] = {}
-        self._workers = self._standing()
+        self._workers: dict[str, tuple[Any, Any]] = {}
         self._chapter = 0
         self._since, self.seconds = time.monotonic(), dict[str, float]()
 
@@ -245,6 +246,9 @@ class _Teller:
         self._took("rollback")
 
     # --- processes -------------------------------------------------------------------------------------------------
+
+    def remember_workers(self) -> None:
+        self._workers = self._standing()
 
     def _standing(self) -> dict[str, tuple[Any, Any]]:
         return {worker.id: (worker.started_at, worker.info.get("pid")) for worker in self._client.workers()}

@@ -64,5 +64,5 @@ def tell(found: Retrained) -> None:
     same = len({dub.sha256 for dub in found.dubs if dub.version == found.first}) == 1
     how = "are the same video, bit for bit" if same else "are not the same video"
     terminal.say(f"The jobs of {found.first}, from before and after the training, {how}")
-    terminal.say(f"{len(found.undisturbed)} render worker(s) worked through all of it without a restart")
+    terminal.say(f"Render workers that were never restarted: {len(found.undisturbed)}")
     terminal.say("seconds: " + ", ".join(f"{what} {seconds:g}" for what, seconds in found.seconds.items()))
