@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def a_week_passes(data: Path, schedule: str) -> None:
 
 def apps(dubfarm: Command) -> set[str]:
     """API, control and render workers, by pid and command line."""
-    return {line for line in dubfarm.processes() if " -m api" in line or " -m workers" in line}
+    return {line for line in dubfarm.processes() if re.search(r" -m (api|workers)( |$)", line)}
 
 
 def trainer_logs(dubfarm: Command) -> str:
