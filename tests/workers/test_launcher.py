@@ -32,6 +32,7 @@ class Farm:
         self.store_url = (folder / "blobs").as_uri()
         self.store = open_store(self.store_url)
         self.most_at_once = 0
+        self.crowd: list[str] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._watching = threading.Event()
 
@@ -65,24 +66,29 @@ class Farm:
 
     def trainers(self) -> list[int]:
         """Pids of trainers of this farm, whoever started them."""
-        found: list[int] = []
+        found: dict[int, int] = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 mine = f"{FARM}={farm_id(self.url)}".encode() in (folder / "environ").read_bytes()
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
             except OSError:
                 continue
             # The launching step is the trainer itself, before its exec; a shell that waits for it is not.
             if mine and b"-m trainer run" in line and b"python" in line.split(b" ")[0]:
-                found.append(int(folder.name))
-        return found
+                found[int(folder.name)] = parent
+        # What a trainer starts is the trainer's copy until its exec.
+        return [pid for pid, parent in found.items() if parent not in found]
 
     def watch(self) -> None:
         """Remember how many trainers there ever were at once."""
 
         def look() -> None:
             while not self._watching.wait(0.02):
-                self.most_at_once = max(self.most_at_once, len(self.trainers()))
+                now = self.trainers()
+                if len(now) > max(1, self.most_at_once):
+                    self.crowd = [_told(pid) for pid in now]
+                self.most_at_once = max(self.most_at_once, len(now))
 
         threading.Thread(target=look, daemon=True).start()
 
@@ -97,6 +103,13 @@ class Farm:
                 os.kill(pid, signal.SIGKILL)
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+def _told(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text() + Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return f"{pid} has gone"
 
 
 @pytest.fixture
