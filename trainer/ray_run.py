@@ -21,7 +21,8 @@ from typing import Any, Final
 # Read when ray is imported. Nobody is told that Ray runs here; workers stay in the folder that paths are relative to.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+# After the loss of a node a group of the old size is waited for so long, before one that fits is started.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "180")
 # Longer than a run on this machine is halted for rendering at a time: its clocks go on meanwhile.
 os.environ.setdefault("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", "1800")
 os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "1800")
