@@ -179,7 +179,8 @@ def test_a_run_outlives_the_machine_of_its_driver_and_the_celery_worker(
         assert farm.trainers() == [], "the driver died with its machine"
         status = read_status(out)
         assert status is not None
-        committed = max(int(stat.key.split("/")[1].rpartition("-")[2]) for stat in out.list("checkpoints/"))
+        names = [stat.key.split("/") for stat in out.list("checkpoints/")]
+        committed = max(int(name[1].rpartition("-")[2]) for name in names if name[-1] == "manifest.json")
         assert committed > 20
         until(lambda: "training not looked after" in (tmp_path / "launcher.log").read_text(), "noticed")
         view = farm.view(run_id)
