@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, local
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import torch
@@ -230,7 +230,8 @@ class _Kept:
 
 
 class _Pictures:
-    """Stands where the tensor pictures_KNCSS would: pictures[clip_B, frame_B] are read when they are asked for."""
+    """Stands where the tensor pictures_KNCSS would: pictures[clip_B, frame_B] are read when they are asked for;
+    pictures[start:stop] are those of some clips."""
 
     def __init__(self, shelf: _Shelf, start: int, stop: int) -> None:
         self._shelf, self._start, self._count = shelf, start, stop - start
@@ -238,7 +239,14 @@ class _Pictures:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, at: tuple[Tensor, Tensor]) -> Tensor:
+    @overload
+    def __getitem__(self, at: tuple[Tensor, Tensor]) -> Tensor: ...
+    @overload
+    def __getitem__(self, at: slice) -> _Pictures: ...
+    def __getitem__(self, at: tuple[Tensor, Tensor] | slice) -> Tensor | _Pictures:
+        if isinstance(at, slice):
+            start, stop, _ = at.indices(self._count)
+            return _Pictures(self._shelf, self._start + start, self._start + stop)
         clip_B, frame_B = at
         if int(clip_B.max()) >= self._count:
             raise IndexError(f"clip {int(clip_B.max())} of {self._count}")
@@ -250,12 +258,18 @@ class _Pictures:
 
 
 class _Strips:
-    """Stands where strip_KBW would: strip[clip_B1, :, at_BT] -> (B, T, 80), as tensors index."""
+    """Stands where strip_KBW would: strip[clip_B1, :, at_BT] -> (B, T, 80), as tensors index; strip[start:stop]."""
 
     def __init__(self, shelf: _Shelf, start: int) -> None:
         self._shelf, self._start = shelf, start
 
-    def __getitem__(self, at: tuple[Tensor, slice, Tensor] | Tensor | int) -> Tensor:
+    @overload
+    def __getitem__(self, at: tuple[Tensor, slice, Tensor] | Tensor | int) -> Tensor: ...
+    @overload
+    def __getitem__(self, at: slice) -> _Strips: ...
+    def __getitem__(self, at: tuple[Tensor, slice, Tensor] | Tensor | int | slice) -> Tensor | _Strips:
+        if isinstance(at, slice):
+            return _Strips(self._shelf, self._start + (at.start or 0))
         if not isinstance(at, tuple):
             clips = torch.as_tensor(at)
             strips = [torch.from_numpy(self._shelf.strip(c + self._start).copy()) for c in clips.flatten().tolist()]

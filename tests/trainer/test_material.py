@@ -132,6 +132,10 @@ def test_a_bucket_holds_the_same_set_and_streams_it(
             assert torch.equal(far.picture(*at), near.picture(*at))
             assert torch.equal(far.window(at[0], at[1].clamp_max(9)), near.window(at[0], at[1].clamp_max(9)))
         assert far.pictures._shelf._kept._held <= kept + 170_000  # type: ignore[attr-defined]
+    second = far.part(1, 9)
+    assert len(second) == 1
+    assert torch.equal(second.picture(at[0] * 0, at[1]), near.picture(at[0] * 0 + 1, at[1]))
+    assert torch.equal(second.window(at[0] * 0, at[1] % 10), near.window(at[0] * 0 + 1, at[1] % 10))
     with pytest.raises(Rejected, match="holds no manifest"):
         read_setting(f"s3://{bucket}/nothing")
 

@@ -80,6 +80,14 @@ class Farm:
         # What a trainer starts is the trainer's copy until its exec.
         return [pid for pid, parent in found.items() if parent not in found]
 
+    def appear(self, count: int) -> None:
+        """Wait for so many trainers: a process has no command line while it execs. Never are there more."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(now := self.trainers()) != count:
+            assert len(now) < count, now
+            assert time.monotonic() < deadline, f"{len(now)} trainers, not {count}"
+            time.sleep(0.01)
+
     def watch(self) -> None:
         """Remember how many trainers there ever were at once."""
 
@@ -156,12 +164,12 @@ def test_what_no_row_wants_is_ended_and_cancel_leaves_a_checkpoint(farm: Farm) -
     out = str(farm.folder / "elsewhere")
     corpus = str(farm.folder / "corpus")
     place.start(Order(stale, ["--recipe", "smoke", "--out", out, "--data", corpus]))
-    assert farm.trainers()
+    farm.appear(1)
     launcher.turn()
     assert farm.trainers() == [], "the rows know another token"
     place.start(Order(found.attempt, launcher._arguments(run_id, found.spec, is_local=True)))
     place.start(Order(found.attempt, []))
-    assert len(farm.trainers()) == 1, "started once"
+    farm.appear(1)
     deadline = time.monotonic() + PATIENCE_S
     while farm.view(run_id).standing.step < 3:
         launcher.turn()
