@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -50,6 +51,7 @@ FAILURES: Final = 3
 """Losses of a worker group that Ray repairs by itself; and so often again while there is progress between them."""
 COLLECTIVE_TIMEOUT_S: Final = 1800
 STARTS: Final = 3
+REACH_S: Final = 20.0
 POLL_S: Final = 0.5
 OVER: Final = ("failed", "stopped")
 LOCAL: Final = "local"
@@ -364,9 +366,12 @@ def _key(lane: int) -> str:
 
 
 def connect(address: str, cpus: int) -> None:
-    """Join the cluster at an address ("auto", ray://...), or start one on this machine for "local"."""
+    """Join the cluster at an address ("auto", HOST:PORT, ray://...), or start one on this machine for "local".
+
+    Raises Rejected("bad_ray_address"), Transient("ray_unreachable").
+    """
     if address != LOCAL:
-        ray.init(address=address, log_to_driver=False)
+        _join(address)
         return
     # Nobody takes this machine away with a notice; the watcher is a process more to start.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -388,6 +393,19 @@ def connect(address: str, cpus: int) -> None:
             if "timed out" not in str(error) or tries == STARTS - 1:
                 raise
             log.warning("ray.slow_start", error=str(error))
+
+
+def _join(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if "://" not in address and port.isdigit():
+            # Ray itself tries for minutes, in silence, and then ends the process.
+            socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+        ray.init(address=address, log_to_driver=False)
+    except ValueError as error:
+        raise Rejected("bad_ray_address", f"--ray {address}: {error}") from None
+    except OSError as error:  # ConnectionError of Ray's is one
+        raise Transient("ray_unreachable", f"no Ray cluster at {address}: {error}") from None
 
 
 def _alive() -> bool:

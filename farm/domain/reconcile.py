@@ -43,7 +43,7 @@ class Seen:
 
 STOPPED: Final = 3
 """Exit status of a trainer that was asked to stop, and left a checkpoint."""
-FATAL: Final = frozenset({"nan", "diverged", "bad_dataset", "bad_override", "usage"})
+FATAL: Final = frozenset({"nan", "diverged", "bad_dataset", "bad_override", "bad_ray_address", "usage"})
 """Errors that the same again would meet again."""
 MOST_FRUITLESS: Final = 3
 """Attempts in a row that got no further than the one before."""

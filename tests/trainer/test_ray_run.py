@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from farm.embedded.process import free_port
+from farm.errors import Rejected, Transient
 from trainer import curves
-from trainer.ray_run import Wave, waves
+from trainer.ray_run import Wave, connect, waves
 from trainer.recipes import tiny
 
 # Two stages, one with norms and dropout to share, in very few steps.
@@ -233,3 +235,12 @@ def test_stages_that_do_not_look_at_each_other_run_side_by_side_where_there_are_
     # Batches of 64, 32, 16 (lip), 64 (eye), 128 (pose), 32.
     lanes = ((0, 8), (16, 32), (32, 48))
     assert [wave.lanes for wave in waves(stages, 48)] == [((0, 32),), ((0, 16),), lanes, ((0, 16),)]
+
+
+def test_a_wrong_address_of_a_cluster_is_told_at_once() -> None:
+    with pytest.raises(Rejected, match="--ray nonsense: ") as wrong:
+        connect("nonsense", 1)
+    assert wrong.value.code == "bad_ray_address"
+    with pytest.raises(Transient, match=r"no Ray cluster at 127\.0\.0\.1:") as away:
+        connect(f"127.0.0.1:{free_port()}", 1)
+    assert away.value.code == "ray_unreachable"
