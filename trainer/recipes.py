@@ -204,7 +204,7 @@ def paper() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """Puppets of 64 px on a CPU: an hour and a half on one core. No adversary; the read-outs are the only priors."""
+    """Puppets of 64 px on a CPU: two hours on one core. No adversary; the read-outs are the only priors."""
     fast = {"betas": (0.5, 0.99), "warmup": 30}
     fade = Decay(cosine=True)
     picture = (Term("image", 2.0), Term("pyramid", 1.0), Term("regions", 3.0), Term("motion", 1.5))
@@ -267,7 +267,7 @@ def tiny() -> Recipe:
                 (
                     Phase(
                         "generator",
-                        (Group("expression", 1e-3, until=1800), Group("generator", 8e-3)),
+                        (Group("expression", 1e-3, until=3400), Group("generator", 8e-3)),
                         (
                             Term("image", 2.0),
                             Term("pyramid", 1.0),
@@ -281,7 +281,7 @@ def tiny() -> Recipe:
                         warmup=30,
                     ),
                 ),
-                3200,
+                6000,
                 32,
                 average=0.99,
             ),
