@@ -45,8 +45,8 @@ class Features:
         """unified_BU of training frames, the view drawn by a die each; no gradient."""
         views = self._recipe.choices.cached_views
         if not views:
-            x = self._clips.picture(clip_B, frame_B)
-            return self._see(x, torch.frac(dice_B[:, None] * (1 + torch.arange(DICE)) * 0.618))
+            dice_BD = torch.frac(dice_B[:, None] * (1 + torch.arange(DICE)) * 0.618)
+            return self._look(self._clips, clip_B, frame_B, dice_BD)
         if self._views is None:
             self._views = torch.stack([self._view(self._clips, view) for view in range(1 + views)])
         return self._views[choose(dice_B, 1 + views), clip_B, frame_B]
@@ -60,12 +60,15 @@ class Features:
     def _view(self, clips: Clips, view: int) -> Tensor:
         clip_N, frame_N = (part.flatten() for part in _all_frames(clips))
         dice = uniforms(self._recipe.seed + view, 0, len(clip_N), DICE) if view else None
+        return self._look(clips, clip_N, frame_N, dice).unflatten(0, clips.factors.shape[:2])
+
+    def _look(self, clips: Clips, clip_N: Tensor, frame_N: Tensor, dice_ND: Tensor | None) -> Tensor:
         parts = []
         for start in range(0, len(clip_N), _BATCH):
             here = slice(start, start + _BATCH)
             x = clips.picture(clip_N[here], frame_N[here])
-            parts.append(self._see(x, None if dice is None else dice[here]))
-        return torch.cat(parts).unflatten(0, clips.factors.shape[:2])
+            parts.append(self._see(x, None if dice_ND is None else dice_ND[here]))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def _see(self, x_B3SS: Tensor, dice_BD: Tensor | None) -> Tensor:

@@ -158,3 +158,18 @@ def test_steered_pictures_want_the_factors_of_whoever_gave_the_code(recipe: Reci
         assert 0 < (donors != torch.arange(16)).sum() < 16, "some are their own, some are others'"
     shut = setting.features.factors(wanted)[:, factor_slice("blink")][:, 0] > CLOSED
     assert not seen[shut][:, factor_slice("gaze")].any()
+
+
+def test_a_trunk_never_sees_more_pictures_at_once_than_a_machine_can_hold(recipe: Recipe, corpus: Corpus) -> None:
+    """The eye stage's end asks for two thousand: at 224 px that was more than 24 GB."""
+    recipe = dataclasses.replace(recipe, choices=dataclasses.replace(recipe.choices, cached_views=0))
+    cast = Cast(recipe).eval()
+    shown: list[int] = []
+    cast.motion.model.register_forward_pre_hook(lambda _module, given: shown.append(len(given[0])))
+    number = torch.arange(300)
+    clip, frame = number % len(corpus.train), number % corpus.train.frames
+    with torch.no_grad():
+        code = Features(cast, corpus, recipe).unified(clip, frame, torch.zeros(len(number)))
+    assert len(code) == 300
+    assert sum(shown) == 300
+    assert max(shown) <= 128
