@@ -142,7 +142,7 @@ class WorkerSettings(BaseSettings):
     bundle_bytes: int = Field(default=4 * 2**30, ge=0)
     """Weights that the engine keeps in memory, least recently used first out; one stays whatever its size."""
     memory_bytes: int | None = None
-    """The engine's limit of resident memory; None means four fifths of the machine's."""
+    """The engine's limit of resident memory; None means four fifths of the machine's, or of its container's."""
     canary_s: float = Field(default=60.0, gt=0)
     """An idle worker that takes no message for so long while messages wait is deaf, and restarts itself."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import ray
 import ray.data
 
+from farm import machine
 from trainer.prepare.run import Maker
 from trainer.prepare.shards import Job, make_shard
 from trainer.ray_run import connect
@@ -25,7 +25,7 @@ def on_ray(address: str) -> Maker:
     def make(jobs: list[Job]) -> Iterator[dict[str, Any]]:
         started = not ray.is_initialized()
         if started:
-            connect(address, os.cpu_count() or 1)
+            connect(address, machine.cores())
         try:
             context = ray.data.DataContext.get_current()
             context.enable_progress_bars = False

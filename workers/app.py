@@ -16,7 +16,7 @@ from celery import Celery, signals
 from celery.beat import EmbeddedService
 from celery.exceptions import SecurityWarning
 
-from farm import log, queue
+from farm import log, machine, queue
 from farm.db.session import Database, connect
 from farm.domain.ids import new_id
 from farm.domain.limits import InputLimits
@@ -69,9 +69,8 @@ def check_sandbox(settings: InputSettings) -> None:
 
 
 def memory_limit(settings: WorkerSettings) -> int:
-    """The engine's limit of resident memory: the setting, or four fifths of the machine's."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return settings.memory_bytes or machine * 4 // 5
+    """The engine's limit of resident memory: the setting, or four fifths of the machine's or its container's."""
+    return settings.memory_bytes or machine.memory_bytes() * 4 // 5
 
 
 def render_worker(

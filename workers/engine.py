@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from farm import trace
+from farm import machine, trace
 from farm.domain.chunk import Failure, Reason
 from farm.domain.order import Progress
 from workers import child
@@ -52,6 +52,7 @@ class Engine:
         self.info: dict[str, Any] = {}
         self._pipe: Connection | None = None
         self._is_idle = True
+        self._memory_kills = 0
 
     @property
     def pid(self) -> int | None:
@@ -147,6 +148,7 @@ class Engine:
             raise Failed(Failure(Reason.STALLED, "stalled", f"no progress for {self._limits.stall_s:g} s"))
 
     def _ready(self, abort: threading.Event) -> Connection:
+        self._memory_kills = machine.memory_kills()
         if self._pipe is not None and self._process is not None and self._process.is_alive():
             return self._pipe
         self.kill()
@@ -180,7 +182,7 @@ class Engine:
             process.join(5.0)
         code = process.exitcode if process is not None else None
         self.kill()
-        return exit_failure(code, "")
+        return exit_failure(code, "", for_memory=machine.memory_kills() > self._memory_kills)
 
     def kill(self) -> None:
         """End the child and whatever it started, at once."""

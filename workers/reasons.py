@@ -45,8 +45,13 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(Reason.BUG, "bug", _tail(error))
 
 
-def exit_failure(code: int | None, tail: str) -> Failure:
-    """What to report for a child that ended by itself with `code` (negative: the signal that killed it)."""
+def exit_failure(code: int | None, tail: str, *, for_memory: bool = False) -> Failure:
+    """What to report for a child that ended by itself with `code` (negative: the signal that killed it). for_memory:
+    the kernel has killed somebody for want of memory meanwhile."""
+    if code == -9 and for_memory:
+        return Failure(
+            Reason.OOM, "memory_killed", f"the kernel killed the engine's process for want of memory. {tail}"
+        )
     if code is not None and code in (-9, -15, -1, -2):
         return Failure(
             Reason.WORKER_LOST, "engine_killed", f"the engine's process was killed by signal {-code}. {tail}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections import OrderedDict
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from farm import log
+from farm import log, machine
 from farm.domain.chunk import Failure, Reason
 from farm.domain.job import Kind, Phase
 from farm.domain.limits import MediaLimits
@@ -40,7 +39,7 @@ class Studio:
     """Bundles and appearances stay in memory between works, least recently used first out."""
 
     def __init__(self, setup: Setup) -> None:
-        self._threads = setup.threads or max(1, (os.cpu_count() or 1) // 2)
+        self._threads = setup.threads or max(1, machine.cores() // 2)
         torch.set_num_threads(self._threads)
         # The same frames give the same bits, whichever chunk they are in and whoever renders it on such a device.
         torch.backends.cudnn.benchmark = False
@@ -51,7 +50,7 @@ class Studio:
         self._finds_batch = setup.finds_batch
         self._batch: int | None = None
         self._encoders: frozenset[str] = frozenset()
-        self._encoder_threads = hardware.encoder_threads(os.cpu_count() or 1, self._threads)
+        self._encoder_threads = hardware.encoder_threads(machine.cores(), self._threads)
         self._decoder: str | None = None
         if setup.codecs == "hardware":
             self._encoders = hardware.encoders()
@@ -74,7 +73,7 @@ class Studio:
             "name": torch.cuda.get_device_name(self._device) if is_cuda else platform.processor() or platform.machine(),
             "memory_bytes": torch.cuda.get_device_properties(self._device).total_memory
             if is_cuda
-            else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            else machine.memory_bytes(),
             "torch": torch.__version__,
             "precision": str(self._dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),

@@ -15,6 +15,7 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
+from farm import machine
 from farm.cli import options
 from farm.cli.connect import target
 from farm.cli.exits import Exit, explained
@@ -92,7 +93,7 @@ def torch() -> Iterator[Finding]:
     import torch as library
 
     if not library.cuda.is_available():
-        yield Finding("torch", "ok", f"{library.__version__}, CPU ({os.cpu_count()} cores)")
+        yield Finding("torch", "ok", f"{library.__version__}, CPU ({machine.cores()} cores)")
         return
     arches = library.cuda.get_arch_list()
     for index in range(library.cuda.device_count()):

@@ -16,6 +16,7 @@ from typing import IO
 import httpx
 
 import farm
+from farm import machine
 from farm.embedded import address, first_start, process
 from farm.embedded.address import Address
 from farm.embedded.services import Service, hold, start_postgres, start_valkey
@@ -227,11 +228,11 @@ class EmbeddedFarm:
 
     def _for_worker(self, environment: Mapping[str, str], number: int) -> dict[str, str]:
         """One worker's share of the machine, and a cache of its own."""
-        threads = max(1, (os.cpu_count() or 1) // self._workers)
+        threads = max(1, machine.cores() // self._workers)
         shares = {
             "OMP_NUM_THREADS": str(threads),
             "DUBFARM_WORKER_THREADS": str(threads),
-            "DUBFARM_WORKER_MEMORY_BYTES": str(_memory_bytes() * 4 // 5 // self._workers),
+            "DUBFARM_WORKER_MEMORY_BYTES": str(machine.memory_bytes() * 4 // 5 // self._workers),
             "DUBFARM_WORKER_CACHE_DIR": str(self.data_dir / "cache" / f"worker-{number}"),
         }
         return {**shares, **environment}  # what the user says himself wins
@@ -275,10 +276,6 @@ def _hold(data_dir: Path) -> IO[bytes]:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _door(host: str, port: int) -> socket.socket | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
+from farm import machine
 from farm.domain.media import VideoFacts
 from farm.domain.span import Span
 from farm.errors import Rejected
@@ -21,7 +21,7 @@ from farm.media.pixels import Reading
 from farm.media.source import Source
 from farm.media.video_facts import video_facts
 
-THREADS: Final = max(1, min(8, os.cpu_count() or 1))
+THREADS: Final = max(1, min(8, machine.cores()))
 ASK_EVERY: Final = 64  # frames from one look at the index to the next, where a scan is to end early
 LEAD_IN: Final = 600  # frames looked at after a seek before it is taken to have missed its key frame
 

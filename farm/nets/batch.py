@@ -10,6 +10,7 @@ from typing import Final
 
 import torch
 
+from farm import machine
 from farm.nets.ready import Ready
 
 USUAL: Final = 8
@@ -94,5 +95,5 @@ def _used(device: torch.device) -> float:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return 1 - free / total
-    resident = int(Path("/proc/self/statm").read_text().split()[1])
-    return resident / os.sysconf("SC_PHYS_PAGES")
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resident / machine.memory_bytes()

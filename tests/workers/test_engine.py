@@ -119,6 +119,39 @@ def test_a_dead_child_is_reported_and_replaced(engine: Engine, name: str, value:
     assert run(engine, "echo", 1) == 1
 
 
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group of 300 MiB; whose id is written into its cgroup.procs is in it."""
+    groups = Path("/sys/fs/cgroup")
+    folder, limit = groups / "memory" / f"dubfarm-test-{os.getpid()}", "memory.limit_in_bytes"
+    if not (groups / "memory").is_dir():
+        folder, limit = groups / folder.name, "memory.max"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"control groups cannot be made here: {error}")
+    try:
+        if not (folder / limit).exists():
+            pytest.skip("this machine's control groups do not limit memory")
+        (folder / limit).write_text(str(300 << 20))
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def test_the_kernel_kills_for_want_of_memory(engine: Engine, small_group: Path) -> None:
+    """That is oom, which halves the batch; a person's SIGKILL (above) is a lost worker."""
+    pid = run(engine, "pid")
+    (small_group / "cgroup.procs").write_text(str(pid))
+    with pytest.raises(Failed) as failed:
+        run(engine, "grow", 600 << 20)
+    assert (failed.value.failure.reason, failed.value.failure.code) == (Reason.OOM, "memory_killed")
+    assert run(engine, "echo", 1) == 1
+    with pytest.raises(Failed) as failed:
+        run(engine, "die", int(signal.SIGKILL))
+    assert failed.value.failure.reason is Reason.WORKER_LOST, "kills of earlier works do not count"
+
+
 def test_a_child_that_cannot_start_says_why() -> None:
     engine = Engine(naughty.broken_studio)
     with pytest.raises(Failed, match="no device here"):
