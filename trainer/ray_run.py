@@ -160,10 +160,10 @@ class _Driver:
         for one in newer:
             self._show(Status(**one))
         # Of lanes side by side one is told of, the first that runs: stages that took turns would each look new.
-        told = next((one for one in found if one["state"] == "running"), None) or max(newer, key=_age, default=None)
+        told = next((one for one in found if one["state"] == "running"), None) or max(newer, key=_told_at, default=None)
         if told is not None and told in newer:
             self._mirror(Status(**told), sum(one["gpu_hours"] for one in found))
-        return max([shown, *map(_age, newer)])
+        return max([shown, *map(_told_at, newer)])
 
     def _mirror(self, status: Status, gpu_hours: float) -> None:
         self._door.show(
@@ -356,7 +356,7 @@ def _judge(ended: dict[str, Any]) -> None:
         raise loop.Deadline(f"stopped in stage {ended['stage']} after step {ended['step']}")
 
 
-def _age(status: dict[str, Any]) -> str:
+def _told_at(status: dict[str, Any]) -> str:
     return status["updated_at"]
 
 

@@ -21,7 +21,21 @@ from farm.domain.run import OnSuccess, Outcome, RunStatus
 from farm.domain.schedule import CatchUp, FiringOutcome, Overlap
 
 
-class RunRow(Row):
+class SpecColumns:
+    """What a run is asked to do, and what a schedule asks of its runs (farm.domain.run.RunSpec)."""
+
+    recipe: Mapped[str]
+    dataset: Mapped[dict[str, Any]]
+    overrides: Mapped[dict[str, Any]]
+    workers: Mapped[int]
+    use_gpu: Mapped[bool]
+    on_success: Mapped[str]
+    resume_from: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(server_default="50")
+    preempt: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class RunRow(SpecColumns, Row):
     """attempt, token, host: of the newest attempt; token is empty while none is open. standing: Standing of the newest
     report; stage_number, step: the furthest that any got. spent_gpu_hours: of attempts that ended. curves_read:
     bytes of the curves file whose points are stored. room_asked: it makes room by stopping. fruitless:
@@ -44,15 +58,6 @@ class RunRow(Row):
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    recipe: Mapped[str]
-    dataset: Mapped[dict[str, Any]]
-    overrides: Mapped[dict[str, Any]]
-    workers: Mapped[int]
-    use_gpu: Mapped[bool]
-    on_success: Mapped[str]
-    resume_from: Mapped[str | None]
-    priority: Mapped[int] = mapped_column(server_default="50")
-    preempt: Mapped[bool] = mapped_column(server_default=text("false"))
     schedule: Mapped[str | None]
     schedule_made_at: Mapped[datetime | None]
     fired_for: Mapped[datetime | None]
@@ -134,7 +139,7 @@ class RunPointRow(Row):
     losses: Mapped[dict[str, Any]]
 
 
-class ScheduleRow(Row):
+class ScheduleRow(SpecColumns, Row):
     """seen_to: up to when its times were seen to. revision: counts changes."""
 
     __tablename__ = "training_schedules"
@@ -149,15 +154,6 @@ class ScheduleRow(Row):
     revision: Mapped[int] = mapped_column(server_default="1")
     cron: Mapped[str]
     timezone: Mapped[str]
-    recipe: Mapped[str]
-    dataset: Mapped[dict[str, Any]]
-    overrides: Mapped[dict[str, Any]]
-    workers: Mapped[int]
-    use_gpu: Mapped[bool]
-    on_success: Mapped[str]
-    resume_from: Mapped[str | None]
-    priority: Mapped[int] = mapped_column(server_default="50")
-    preempt: Mapped[bool] = mapped_column(server_default=text("false"))
     overlap: Mapped[str]
     catch_up: Mapped[str]
     catch_up_most: Mapped[int]
