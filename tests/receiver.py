@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -14,6 +14,8 @@ class Got:
     path: str
     headers: dict[str, str]
     body: bytes
+    status: int | None = None
+    """What it was answered; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,11 @@ class Receiver:
 
     def take(self, got: Got) -> Say:
         with self._arrived:
-            self.got.append(got)
-            self._arrived.notify_all()
             says = self.script.get(got.path, [Say()])
-            return says.pop(0) if len(says) > 1 else says[0]
+            say = says.pop(0) if len(says) > 1 else says[0]
+            self.got.append(replace(got, status=None if say.stall else say.status))
+            self._arrived.notify_all()
+            return say
 
     def wait(self, count: int, timeout_s: float = 120.0) -> list[Got]:
         with self._arrived:

@@ -28,8 +28,10 @@ from farm.domain.span import Span
 from farm.errors import LeaseLost, Transient
 from farm.flow import settle
 from tests.faults import field as fields
+from tests.faults.ear import Ear
 from tests.faults.field import LEASE_S, Field, child_of
 from tests.faults.odd_workers import MOVED_CLOCK, ROTTEN, mount_small_disk
+from tests.receiver import Receiver, Say
 from tests.small_farm import output, segment
 
 SHORTEST_S: Final = 1.0
@@ -40,6 +42,7 @@ LONGEST_S: Final = 12.0
 @dataclass
 class Chaos:
     hurt: Field
+    ear: Ear
     dice: random.Random
     until: float
     visitors: ExitStack
@@ -173,6 +176,16 @@ def store_down(chaos: Chaos) -> str:
     return f"for {seconds:.1f} s"
 
 
+def deaf(say: Say) -> Callable[[Chaos], str]:
+    def fault(chaos: Chaos) -> str:
+        seconds = chaos.dice.uniform(5.0, 20.0)
+        chaos.ear.answer(say)
+        chaos.later(seconds, "webhooks are heard", lambda: chaos.ear.answer(Say()))
+        return f"for {seconds:.1f} s"
+
+    return fault
+
+
 def pause(chaos: Chaos) -> str:
     batch = chaos.batches[-1]
     chaos.hurt.client.pause_batch(batch)
@@ -238,6 +251,8 @@ FAULTS: Final[tuple[tuple[str, Callable[[Chaos], str]], ...]] = (
     ("valkey sleeps", stop_server("valkey")),
     ("store fails 1 call in 5", storm),
     ("store is down", store_down),
+    ("webhooks are answered 503", deaf(Say(503))),
+    ("webhooks are never answered", deaf(Say(stall=True))),
     ("pause", pause),
     ("late settles", late_settles),
     ("a bad worker comes", bad_worker),
@@ -256,14 +271,16 @@ def main() -> None:
     with ExitStack() as stack:
         hurt = stack.enter_context(fields.field(folder))
         stack.enter_context(hurt.worker("adrift", program=("-c", MOVED_CLOCK)))
+        ear = Ear(hurt, stack.enter_context(Receiver().running()))
         until = time.monotonic() + 60 * arguments.minutes
-        chaos = Chaos(hurt, random.Random(arguments.seed), until, stack.enter_context(ExitStack()))
+        chaos = Chaos(hurt, ear, random.Random(arguments.seed), until, stack.enter_context(ExitStack()))
         verdict = "all as without faults"
         try:
             chaos.run(arguments.jobs)
             chaos.say("no more faults: waiting for what is left")
             for batch in chaos.batches:
                 hurt.finished(batch)
+            verdict += f", told in {ear.heard_all(chaos.batches)} webhook messages"
         except Exception as error:
             verdict = f"BROKEN: {type(error).__name__}: {str(error)[:20000]}"
         jobs = len(chaos.batches) * arguments.jobs
