@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from farm.cli import watch
 from farm.cli.exits import Exit, Failed
@@ -15,7 +15,9 @@ from farm.client import Client, Event, TrainingRun
 
 def follow(farm: Client, run_id: str, timeout_s: float | None, lines: bool = False) -> TrainingRun:
     """Show a run until it is over. Raises TimeoutError; the run goes on then."""
-    with _Bars() as bars:
+    state = TextColumn("[dim]{task.fields[state]}[/dim]")
+    with terminal.bars(MofNCompleteColumn(), state, transient=False) as progress:
+        bars = _Bars(progress)
         for event in watch.timed(lambda: farm.training.watch(run_id), timeout_s, run_id):
             if lines:
                 terminal.answer({"event": event.type, "data": event.data})
@@ -35,25 +37,9 @@ def check(found: TrainingRun) -> None:
 class _Bars:
     """On a terminal: a bar a stage. Elsewhere: a line an event."""
 
-    def __init__(self) -> None:
-        self._live = terminal.err.is_terminal and not terminal.json
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("[dim]{task.fields[state]}[/dim]"),
-            TimeElapsedColumn(),
-            console=terminal.err,
-            disable=not self._live,
-        )
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._stages: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def take(self, event: Event) -> None:
         if event.type in ("run.status", "run.alert", "run.yield", "run.stage") and not terminal.json:

@@ -12,7 +12,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from farm.cli.exits import Failed
@@ -83,15 +91,18 @@ class Terminal:
             self.err.print(f"  -> {escape(failed.fix)}")
 
     def transfer(self) -> Progress:
-        """A bar of bytes; shown on standard error, and only to people."""
+        """A bar of bytes."""
+        return self.bars(DownloadColumn(), TransferSpeedColumn())
+
+    def bars(self, *columns: ProgressColumn, transient: bool = True) -> Progress:
+        """A bar a task, with `columns` beside it; shown on standard error, and only to people."""
         return Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            *columns,
             TimeElapsedColumn(),
             console=self.err,
-            transient=True,
+            transient=transient,
             disable=self.json or not self.err.is_terminal,
         )
 

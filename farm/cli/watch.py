@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from farm.cli.terminal import terminal
 from farm.client import Batch, Client, Event, Job
@@ -67,7 +67,9 @@ def timed(watch: Callable[[], Iterator[Event]], timeout_s: float | None, what: s
 
 
 def _show(events: Iterator[Event], lines: bool) -> None:
-    with _Bars() as bars:
+    state = TextColumn("{task.fields[unit]} [dim]{task.fields[state]}[/dim]")
+    with terminal.bars(MofNCompleteColumn(), state) as progress:
+        bars = _Bars(progress)
         for event in events:
             if lines:
                 terminal.answer({"event": event.type, "data": event.data})
@@ -81,28 +83,11 @@ def _show(events: Iterator[Event], lines: bool) -> None:
 class _Bars:
     """On a terminal: bars. Elsewhere: a line whenever a job ends."""
 
-    def __init__(self) -> None:
-        self._live = terminal.err.is_terminal and not terminal.json
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]} [dim]{task.fields[state]}[/dim]"),
-            TimeElapsedColumn(),
-            console=terminal.err,
-            transient=True,
-            disable=not self._live,
-        )
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._batch: TaskID | None = None
         self._jobs: dict[str, TaskID] = {}
         self._ended: set[str] = set()
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def batch(self, batch: Batch) -> None:
         if self._batch is None:
