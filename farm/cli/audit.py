@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as jsons
+import json
 from datetime import datetime
 from itertools import islice
 from typing import Annotated
@@ -10,26 +10,23 @@ from typing import Annotated
 import typer
 
 from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.terminal import terminal
+from farm.client import Client
 
 
+@connected
 def audit(
+    farm: Client,
     action: Annotated[str | None, typer.Option(help="One (batch.paused) or a family (batch).")] = None,
     subject: Annotated[str | None, typer.Option(help="The id of what was acted on.")] = None,
     since: Annotated[datetime | None, typer.Option(help="At or after this time (UTC).")] = None,
     until: Annotated[datetime | None, typer.Option(help="Before this time (UTC).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="So many entries, the newest.")] = 100,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Who did what to keys, batches, versions, workers and webhooks (needs a key with the admin scope)."""
-    terminal.begin(json)
     start, end = since and options.in_utc(since), until and options.in_utc(until)
-    with client(server, key, data) as farm:
-        found = list(islice(farm.audit(action=action, subject=subject, since=start, until=end), limit))
+    found = list(islice(farm.audit(action=action, subject=subject, since=start, until=end), limit))
     terminal.answer(found)
     rows = [
         (
@@ -37,7 +34,7 @@ def audit(
             e.actor.name,
             e.action,
             e.subject,
-            jsons.dumps(dict(e.detail)) if e.detail else "",
+            json.dumps(dict(e.detail)) if e.detail else "",
         )
         for e in found
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from farm.cli import manifest as manifests
 from farm.cli import options, watch
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.dubbing import download as download_one
 from farm.cli.exits import Exit, Failed
 from farm.cli.media import Uploads, with_media
@@ -26,7 +26,9 @@ Status = Annotated[str | None, typer.Option(help="Only those with this status.")
 
 
 @app.command()
+@connected
 def submit(
+    farm: Client,
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.jsonl", help="An item a line; - reads standard input.")],
     name: Annotated[str | None, typer.Option(help="A name to find it by.")] = None,
     priority: Annotated[int, typer.Option(min=0, max=100, help="Higher goes first.")] = 50,
@@ -37,53 +39,37 @@ def submit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and estimate only; nothing is stored.")] = False,
     timeout: options.TimeOut = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Upload the manifest's local files and submit its items as one batch."""
-    terminal.begin(json)
     if str(manifest) != "-" and not manifest.is_file():
         raise Failed(Exit.USAGE, "file_missing", f"there is no file {manifest}")
     items, folder = manifests.read(manifest)
-    with client(server, key, data) as farm:
-        put = Uploads(farm, folder)
-        placed = [with_media(item, put) for item in items]
-        if dry_run:
-            estimate = farm.estimate(placed, name=name, priority=priority, model=model)
-            terminal.answer(estimate)
-            cost = ""
-            if estimate.worker_s is not None and estimate.finish_s is not None:
-                cost = (
-                    f"; about {estimate.worker_s:.0f} s of worker time, over {estimate.finish_s:.0f} s after submitting"
-                )
-            terminal.say(f"{estimate.items} items are right{cost}")
-            terminal.say(f"  {estimate.basis}")
-            return
-        batch = farm.submit(placed, name=name or manifest.stem, priority=priority, model=model)
-        if not wait:
-            terminal.answer(batch)
-            terminal.say(f"{batch.id} ({batch.counts.total} jobs); follow it with: dubfarm batch watch {batch.id}")
-            return
-        terminal.note(f"{batch.id}: {batch.counts.total} jobs")
-        batch = watch.batch(farm, batch.id, timeout)
-        _finish(farm, batch, output)
+    put = Uploads(farm, folder)
+    placed = [with_media(item, put) for item in items]
+    if dry_run:
+        estimate = farm.estimate(placed, name=name, priority=priority, model=model)
+        terminal.answer(estimate)
+        cost = ""
+        if estimate.worker_s is not None and estimate.finish_s is not None:
+            cost = f"; about {estimate.worker_s:.0f} s of worker time, over {estimate.finish_s:.0f} s after submitting"
+        terminal.say(f"{estimate.items} items are right{cost}")
+        terminal.say(f"  {estimate.basis}")
+        return
+    batch = farm.submit(placed, name=name or manifest.stem, priority=priority, model=model)
+    if not wait:
+        terminal.answer(batch)
+        terminal.say(f"{batch.id} ({batch.counts.total} jobs); follow it with: dubfarm batch watch {batch.id}")
+        return
+    terminal.note(f"{batch.id}: {batch.counts.total} jobs")
+    batch = watch.batch(farm, batch.id, timeout)
+    _finish(farm, batch, output)
 
 
 @app.command("list")
-def list_(
-    status: Status = None,
-    limit: Limit = 20,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def list_(farm: Client, status: Status = None, limit: Limit = 20) -> None:
     """Batches, newest first."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = _first(farm.batches(status=status), limit)
+    found = _first(farm.batches(status=status), limit)
     terminal.answer(found)
     now = datetime.now(UTC)
     rows = [
@@ -94,135 +80,80 @@ def list_(
 
 
 @app.command()
-def show(
-    batch: BatchId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def show(farm: Client, batch: BatchId) -> None:
     """A batch and its jobs."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.batch(batch)
-        jobs = list(farm.jobs(batch))
+    found = farm.batch(batch)
+    jobs = list(farm.jobs(batch))
     terminal.answer({"batch": found, "jobs": jobs})
     show_batch(found, jobs)
 
 
 @app.command("watch")
-def watch_(
-    batch: BatchId,
-    timeout: options.TimeOut = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def watch_(farm: Client, batch: BatchId, timeout: options.TimeOut = None) -> None:
     """Live progress until the batch is over (with --json: an event a line). Exit 1 when a job failed."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = watch.batch(farm, batch, timeout, lines=True)
-        jobs = list(farm.jobs(batch))
+    found = watch.batch(farm, batch, timeout, lines=True)
+    jobs = list(farm.jobs(batch))
     show_batch(found, jobs)
     if not _all_succeeded(found):
         raise typer.Exit(Exit.FAILED_JOB)
 
 
 @app.command()
-def cancel(
-    batch: BatchId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def cancel(farm: Client, batch: BatchId) -> None:
     """Cancel every job that is not over yet."""
-    _act(lambda farm: farm.cancel_batch(batch), server, key, data, json)
+    _tell(farm.cancel_batch(batch))
 
 
 @app.command()
-def delete(
-    batch: BatchId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def delete(farm: Client, batch: BatchId) -> None:
     """Erase the media of all its jobs for good, once they have ended; their rows stay."""
-    _act(lambda farm: farm.delete_batch(batch), server, key, data, json)
+    _tell(farm.delete_batch(batch))
 
 
 @app.command()
-def pause(
-    batch: BatchId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def pause(farm: Client, batch: BatchId) -> None:
     """Give its chunks back and hand out no more until resumed."""
-    _act(lambda farm: farm.pause_batch(batch), server, key, data, json)
+    _tell(farm.pause_batch(batch))
 
 
 @app.command()
-def resume(
-    batch: BatchId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def resume(farm: Client, batch: BatchId) -> None:
     """Go on after a pause."""
-    _act(lambda farm: farm.resume_batch(batch), server, key, data, json)
+    _tell(farm.resume_batch(batch))
 
 
 @app.command()
-def retry(
-    batch: BatchId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def retry(farm: Client, batch: BatchId) -> None:
     """Run its failed jobs again; finished chunks are kept."""
-    _act(lambda farm: farm.retry_failed(batch), server, key, data, json)
+    _tell(farm.retry_failed(batch))
 
 
 @app.command()
-def priority(
-    batch: BatchId,
-    value: Annotated[int, typer.Argument(min=0, max=100)],
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def priority(farm: Client, batch: BatchId, value: Annotated[int, typer.Argument(min=0, max=100)]) -> None:
     """Change the priority; it counts at once."""
-    _act(lambda farm: farm.set_batch_priority(batch, value), server, key, data, json)
+    _tell(farm.set_batch_priority(batch, value))
 
 
 @app.command()
+@connected
 def download(
+    farm: Client,
     batch: BatchId,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path(),
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Every finished file of the batch, as CUSTOM_ID.mp4."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        _finish(farm, farm.batch(batch), output, partly=True)
+    _finish(farm, farm.batch(batch), output, partly=True)
 
 
-def _act(
-    action: Callable[[Client], Batch], server: str | None, key: str | None, data: Path | None, as_json: bool
-) -> None:
-    terminal.begin(as_json)
-    with client(server, key, data) as farm:
-        found = action(farm)
+def _tell(found: Batch) -> None:
     terminal.answer(found)
     terminal.say(f"{found.id} {found.status}: {_counts(found)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.exits import usage
 from farm.cli.terminal import plain, terminal
 from farm.client import ApiError, Client
@@ -21,28 +20,24 @@ LIST: Final = "consented.json"
 """Which videos lie in the folder, and by whose word. It makes the folder this command's own."""
 
 
+@connected
 def export(
+    farm: Client,
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="New, empty, or of an earlier call.", file_okay=False)
     ],
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Bring the source videos of finished dubs whose people consented to training; take out those that no longer may
     be. Then: python -m trainer prepare FOLDER --out SET."""
-    terminal.begin(json)
     _check(folder)
-    with client(server, key, data) as farm:
-        wanted: dict[str, list[ConsentedClip]] = {}
-        for clip in farm.training.clips():
-            wanted.setdefault(clip.source.sha256, []).append(clip)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / LIST).exists():
-            _write(folder, {})
-        removed = _take_out(folder, wanted)
-        fetched = [sha256 for sha256, clips in sorted(wanted.items()) if _bring(farm, folder, clips)]
+    wanted: dict[str, list[ConsentedClip]] = {}
+    for clip in farm.training.clips():
+        wanted.setdefault(clip.source.sha256, []).append(clip)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / LIST).exists():
+        _write(folder, {})
+    removed = _take_out(folder, wanted)
+    fetched = [sha256 for sha256, clips in sorted(wanted.items()) if _bring(farm, folder, clips)]
     there = {sha256: clips for sha256, clips in wanted.items() if _path(folder, sha256).exists()}
     _write(folder, there)
     terminal.answer({"folder": folder, "clips": len(there), "fetched": len(fetched), "removed": removed})
@@ -95,5 +90,5 @@ def _write(folder: Path, there: Mapping[str, Sequence[ConsentedClip]]) -> None:
         for sha256, clips in sorted(there.items())
     ]
     making = folder / f"{LIST}.part"
-    making.write_text(jsonlib.dumps(listed, indent=2, ensure_ascii=False) + "\n")
+    making.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n")
     making.replace(folder / LIST)

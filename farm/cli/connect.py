@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import update_wrapper
+from inspect import Signature, signature
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
 
+from farm.cli import options
 from farm.cli.exits import Exit, Failed
 from farm.cli.terminal import terminal
 from farm.client import Client
 from farm.embedded import address
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -66,3 +72,28 @@ def client_or_own_farm(server: str | None, key: str | None, data: Path | None = 
     with own as started, Client(started.url, started.key) as opened:
         yield opened
         terminal.note("stopping the farm")
+
+
+def connected(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
+    """Makes a command of a function that takes a client: its own parameters, then --server, --key, --data and --json.
+
+    Opening a client asks the farm nothing, so mistakes that the function finds by itself are told before any request.
+    """
+
+    def run(
+        server: options.Server = None,
+        key: options.Key = None,
+        data: options.Data = None,
+        json: options.Json = False,
+        *args: P.args,
+        **given: P.kwargs,
+    ) -> None:
+        terminal.begin(json)
+        with client(server, key, data) as farm:
+            command(farm, *args, **given)
+
+    _, *own = signature(command, eval_str=True).parameters.values()
+    server, key, data, json, *_ = signature(run, eval_str=True).parameters.values()
+    made: Any = update_wrapper(run, command)
+    made.__signature__ = Signature([*own, server, key, data, json])  # what typer reads
+    return made

@@ -7,30 +7,26 @@ from typing import Annotated
 
 import typer
 
-from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.terminal import ago, terminal
+from farm.client import Client
 
 
+@connected
 def workers(
+    farm: Client,
     drain: Annotated[str | None, typer.Option(metavar="WORKER", help="Give this worker no more chunks.")] = None,
     resume: Annotated[
         str | None, typer.Option(metavar="WORKER", help="Give it chunks again; ends a quarantine.")
     ] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """The workers, with device, model, current chunk and speed."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        if drain:
-            farm.drain_worker(drain)
-        if resume:
-            farm.resume_worker(resume)
-        found = list(farm.workers())
-        queues = farm.queues()
+    if drain:
+        farm.drain_worker(drain)
+    if resume:
+        farm.resume_worker(resume)
+    found = list(farm.workers())
+    queues = farm.queues()
     terminal.answer({"workers": found, "queues": queues})
     now = datetime.now(UTC)
     rows = [

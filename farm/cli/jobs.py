@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from rich.markup import escape
 
 from farm.cli import options, watch
 from farm.cli.batches import file_name, frames
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.dubbing import download as download_one
 from farm.cli.dubbing import failure
 from farm.cli.exits import usage
@@ -23,36 +22,25 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id (job_…
 
 
 @app.command("list")
+@connected
 def list_(
+    farm: Client,
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="The batch's id (bat_…).")],
     status: Annotated[str | None, typer.Option(help="Only those with this status.")] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """The jobs of a batch."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = list(farm.jobs(batch, status=status))
+    found = list(farm.jobs(batch, status=status))
     terminal.answer(found)
     rows = [(j.id, j.custom_id, j.kind, j.status, j.phase or "", frames(j), _reason(j)) for j in found]
     terminal.table(("job", "item", "kind", "status", "phase", "frames", "reason"), rows, "no jobs")
 
 
 @app.command()
-def show(
-    job: JobId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def show(farm: Client, job: JobId) -> None:
     """A job with its chunks and their attempts."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.job(job)
-        chunks = list(farm.chunks(job))
+    found = farm.job(job)
+    chunks = list(farm.chunks(job))
     terminal.answer({"job": found, "chunks": chunks})
     terminal.say(f"{found.id} {escape(found.custom_id)} ({found.kind}) [bold]{found.status}[/bold] {frames(found)}")
     if reason := _reason(found):
@@ -68,137 +56,97 @@ def show(
 
 
 @app.command("watch")
-def watch_(
-    job: JobId,
-    timeout: options.TimeOut = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def watch_(farm: Client, job: JobId, timeout: options.TimeOut = None) -> None:
     """Live progress until the job is over (with --json: an event a line). Exit 1 when it did not succeed."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = watch.job(farm, job, timeout, lines=True)
+    found = watch.job(farm, job, timeout, lines=True)
     if found.status != "succeeded":
         raise failure(found)
     terminal.say(f"{found.id} succeeded; get it with: dubfarm job download {found.id}")
 
 
 @app.command()
+@connected
 def logs(
+    farm: Client,
     job: JobId,
     chunk: Annotated[str | None, typer.Option(help="Only of this chunk (chk_…).")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="Only of attempts with this number.")] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """What workers logged about its chunks, attempt by attempt."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.job_logs(job, chunk_id=chunk, attempt=attempt)
+    found = farm.job_logs(job, chunk_id=chunk, attempt=attempt)
     terminal.answer({"job": job, "logs": found})
     terminal.say(escape(found.rstrip("\n")) or "no attempts yet")
 
 
 @app.command()
-def cancel(
-    job: JobId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def cancel(farm: Client, job: JobId) -> None:
     """Cancel it."""
-    _act(lambda farm: farm.cancel_job(job), server, key, data, json)
+    _tell(farm.cancel_job(job))
 
 
 @app.command()
-def delete(
-    job: JobId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def delete(farm: Client, job: JobId) -> None:
     """Erase its media for good, once it has ended; its row stays."""
-    _act(lambda farm: farm.delete_job(job), server, key, data, json)
+    _tell(farm.delete_job(job))
 
 
 @app.command()
-def retry(
-    job: JobId,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def retry(farm: Client, job: JobId) -> None:
     """Run a failed job again; finished chunks are kept."""
-    _act(lambda farm: farm.retry_job(job), server, key, data, json)
+    _tell(farm.retry_job(job))
 
 
 @app.command()
+@connected
 def download(
+    farm: Client,
     job: JobId,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder.", show_default="CUSTOM_ID.mp4 here")
     ] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """The finished file, checked by its SHA-256; goes on where a cut-off download stopped."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.job(job)
-        if found.output is None:
-            if found.is_terminal:
-                raise failure(found)
-            terminal.note(f"{job} is {found.status}; waiting is: dubfarm job watch {job}")
-        name = f"{file_name(found.custom_id)}.mp4"
-        dest = Path(name) if output is None else output / name if output.is_dir() else output
-        download_one(farm, found, dest)
+    found = farm.job(job)
+    if found.output is None:
+        if found.is_terminal:
+            raise failure(found)
+        terminal.note(f"{job} is {found.status}; waiting is: dubfarm job watch {job}")
+    name = f"{file_name(found.custom_id)}.mp4"
+    dest = Path(name) if output is None else output / name if output.is_dir() else output
+    download_one(farm, found, dest)
     terminal.answer({"job": found, "path": dest.resolve()})
     terminal.say(escape(str(dest)))
 
 
 @app.command()
+@connected
 def consent(
+    farm: Client,
     job: JobId,
     statement: Annotated[str | None, typer.Option(help="Who agreed to what, when.")] = None,
     reference: Annotated[str | None, typer.Option(help="Where the evidence is.")] = None,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="It no longer holds.")] = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Consent to training on a dub's source video: show it, give it (--statement), or take it back."""
-    terminal.begin(json)
     if withdraw and statement is not None:
         raise usage("consent_ambiguous", "--statement gives consent, --withdraw takes it back: not both")
     if reference is not None and statement is None:
         raise usage("statement_missing", "a reference needs --statement: who agreed to what, when")
-    with client(server, key, data) as farm:
-        if statement is not None:
-            found = farm.consent_to_training(job, statement, reference)
-        else:
-            found = farm.withdraw_consent(job) if withdraw else farm.training_consent(job)
+    if statement is not None:
+        found = farm.consent_to_training(job, statement, reference)
+    else:
+        found = farm.withdraw_consent(job) if withdraw else farm.training_consent(job)
     terminal.answer(found)
     terminal.say(f"{job}: {escape(found.statement)} ({found.given_at:%F %T} UTC)")
     if found.withdrawn_at is not None:
         terminal.say(f"  [yellow]withdrawn {found.withdrawn_at:%F %T} UTC[/yellow]")
 
 
-def _act(
-    action: Callable[[Client], Job], server: str | None, key: str | None, data: Path | None, as_json: bool
-) -> None:
-    terminal.begin(as_json)
-    with client(server, key, data) as farm:
-        found = action(farm)
+def _tell(found: Job) -> None:
     terminal.answer(found)
     terminal.say(f"{found.id} {found.status}")
 

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from farm.cli import options, rules
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.exits import usage
 from farm.cli.terminal import ago, terminal
 from farm.client import Client, Version
@@ -37,22 +37,19 @@ Within = Annotated[
 
 
 @app.command("import-official")
+@connected
 def import_official(
+    farm: Client,
     source: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Holds the authors' four .pth files.", exists=True, file_okay=False)
     ],
     name: Name = "official",
     promote: Promote = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Make the authors' weights a bundle and register it. Their licence is not stated: ask first."""
-    terminal.begin(json)
     from farm.nets.official import import_official as convert
 
-    with client(server, key, data) as farm, tempfile.TemporaryDirectory(prefix="dubfarm-import-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dubfarm-import-") as scratch:
         terminal.note(f"reading {source}")
         bundle = Path(scratch) / "bundle"
         convert(source, bundle, name=name or "official")
@@ -60,30 +57,29 @@ def import_official(
 
 
 @app.command()
+@connected
 def seed(
+    farm: Client,
     name: Name = None,
     number: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random weights.")] = 0,
     full: Annotated[bool, typer.Option("--full", help="The official sizes (slow on a CPU) instead of tiny.")] = False,
     promote: Promote = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Register an untrained model: for trying the farm and measuring its speed, not for faces."""
-    terminal.begin(json)
     from farm.nets.bundle import seeded
     from farm.nets.sizes import Sizes
 
     chosen = name or f"{'full' if full else 'tiny'}-untrained-{number}"
-    with client(server, key, data) as farm, tempfile.TemporaryDirectory(prefix="dubfarm-seed-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dubfarm-seed-") as scratch:
         bundle = Path(scratch) / "bundle"
         seeded(bundle, Sizes.full() if full else Sizes.tiny(), number, chosen)
         _register(farm, bundle, chosen, promote)
 
 
 @app.command()
+@connected
 def register(
+    farm: Client,
     folder: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="A finished run's folder, or a bundle's.", exists=True, file_okay=False),
@@ -91,27 +87,18 @@ def register(
     name: Annotated[str, typer.Option(help="The version's name.")],
     parent: Annotated[str | None, typer.Option(help="The version that training went on from.")] = None,
     promote: Promote = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Register what a training left behind: its bundle, evaluation and report, every file checked."""
-    terminal.begin(json)
     if not any((folder / at / "manifest.json").is_file() for at in ("", "bundle")):
         raise usage("bundle_missing", f"{folder} has no manifest.json and no bundle/manifest.json")
-    with client(server, key, data) as farm:
-        _register(farm, folder, name, promote, parent)
+    _register(farm, folder, name, promote, parent)
 
 
 @app.command("list")
-def list_(
-    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
-) -> None:
+@connected
+def list_(farm: Client) -> None:
     """Versions, newest first, with the aliases that point at them."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = list(farm.versions())
+    found = list(farm.versions())
     terminal.answer(found)
     now = datetime.now(UTC)
     rows = [
@@ -122,17 +109,12 @@ def list_(
 
 
 @app.command()
+@connected
 def show(
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Name, id or alias.")] = "champion",
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
+    farm: Client, version: Annotated[str, typer.Argument(metavar="VERSION", help="Name, id or alias.")] = "champion"
 ) -> None:
     """Where a version comes from, and what the gate says of it."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.version(version)
+    found = farm.version(version)
     terminal.answer(found)
     terminal.say(f"{found.name}  {found.id}  {', '.join(found.aliases) or 'no alias'}")
     if found.unusable:
@@ -161,25 +143,21 @@ def _say_gate(found: Version) -> None:
 
 
 @app.command("promote")
+@connected
 def promote_(
+    farm: Client,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Name or id.")],
     alias: Alias = "champion",
     share: Share = None,
     force: Force = False,
     within_s: Within = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Point an alias at a version. New jobs use it; those that are submitted keep theirs."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        wanted = farm.version(version).id
-        moved = farm.set_alias(alias, wanted, canary_share=share, force=force, within_s=within_s, wait=False)
-        if moved.staged is not None:
-            terminal.note(f"{moved.staged.workers} workers fetch {version}, {moved.staged.ready} have it")
-            moved = _moved(farm, moved, wanted)
+    wanted = farm.version(version).id
+    moved = farm.set_alias(alias, wanted, canary_share=share, force=force, within_s=within_s, wait=False)
+    if moved.staged is not None:
+        terminal.note(f"{moved.staged.workers} workers fetch {version}, {moved.staged.ready} have it")
+        moved = _moved(farm, moved, wanted)
     terminal.answer(moved)
     of = f" for {moved.canary_share:.0%} of new jobs" if moved.canary_share is not None else ""
     terminal.say(f"{alias} is now {version}{of}")
@@ -196,35 +174,21 @@ def _moved(farm: Client, moved: Alias_, wanted: str) -> Alias_:
 
 
 @app.command()
-def rollback(
-    alias: Alias = "champion",
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def rollback(farm: Client, alias: Alias = "champion") -> None:
     """Point an alias back at the version before."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        moved = farm.rollback(alias)
-        version = farm.version(moved.version or "")
+    moved = farm.rollback(alias)
+    version = farm.version(moved.version or "")
     terminal.answer(moved)
     terminal.say(f"{alias} is {version.name} again")
 
 
 @app.command()
-def history(
-    alias: Alias = "champion",
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def history(farm: Client, alias: Alias = "champion") -> None:
     """An alias's moves, newest first, with what was forced and why a canary was stopped."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        moves = list(farm.alias_moves(alias))
-        names = {version.id: version.name for version in farm.versions()}
+    moves = list(farm.alias_moves(alias))
+    names = {version.id: version.name for version in farm.versions()}
     terminal.answer(moves)
     now = datetime.now(UTC)
     rows = [
@@ -242,19 +206,15 @@ def history(
 
 
 @app.command()
+@connected
 def compare(
+    farm: Client,
     version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: the canary.")] = None,
     beside: Annotated[str | None, typer.Argument(metavar="[BESIDE]", help="Default: the champion.")] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Two versions' scores side by side: means over chunks, 95% intervals over jobs."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.compare(version, beside)
-        names = {version.id: version.name for version in farm.versions()}
+    found = farm.compare(version, beside)
+    names = {version.id: version.name for version in farm.versions()}
     terminal.answer(found)
     rows = [(one.score, _mean(one.champion), _mean(one.canary), "worse" if one.worse else "") for one in found.scores]
     columns = ("score", names.get(found.champion, found.champion), names.get(found.canary, found.canary), "")

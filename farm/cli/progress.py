@@ -25,6 +25,12 @@ def follow(farm: Client, run_id: str, timeout_s: float | None, lines: bool = Fal
     return farm.training.run(run_id)
 
 
+def tell_run(found: TrainingRun) -> None:
+    """The answer of a command that starts or ends a run."""
+    terminal.answer(found)
+    terminal.say(f"{found.id} {found.status}")
+
+
 def check(found: TrainingRun) -> None:
     """Failed unless it succeeded."""
     if found.status == "succeeded":

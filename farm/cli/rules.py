@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.exits import usage
 from farm.cli.terminal import terminal
+from farm.client import Client
 from farm.client.answers import ModelCanary, ModelGate
 
 gate = typer.Typer(help="What a version must reach to be champion or canary.", no_args_is_help=True)
@@ -20,38 +20,28 @@ Default = Annotated[bool, typer.Option("--default", help="The default rules agai
 
 
 @gate.command("show")
+@connected
 def gate_show(
-    metrics: Annotated[bool, typer.Option("--metrics", help="And what rules may name.")] = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
+    farm: Client, metrics: Annotated[bool, typer.Option("--metrics", help="And what rules may name.")] = False
 ) -> None:
     """The rules that hold now."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.gate()
+    found = farm.gate()
     _show_gate(found)
     for name in found.metrics if metrics else ():
         terminal.say(f"  {name}")
 
 
 @gate.command("set")
+@connected
 def gate_set(
+    farm: Client,
     rules: Annotated[
         Path | None, typer.Argument(metavar="RULES.json", help='A list of {"metric", "direction", "margin", "bound"}.')
     ] = None,
     default: Default = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Other rules. Aliases stay where they are."""
-    terminal.begin(json)
-    document = _read(rules, default)
-    with client(server, key, data) as farm:
-        _show_gate(farm.set_gate(document))
+    _show_gate(farm.set_gate(_read(rules, default)))
 
 
 def _show_gate(found: ModelGate) -> None:
@@ -63,17 +53,16 @@ def _show_gate(found: ModelGate) -> None:
 
 
 @canary.command("show")
-def canary_show(
-    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
-) -> None:
+@connected
+def canary_show(farm: Client) -> None:
     """The rules that hold now."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        _show_canary(farm.canary_rules())
+    _show_canary(farm.canary_rules())
 
 
 @canary.command("set")
+@connected
 def canary_set(
+    farm: Client,
     rules: Annotated[
         Path | None,
         typer.Argument(
@@ -83,16 +72,9 @@ def canary_set(
         ),
     ] = None,
     default: Default = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Other rules. A canary that runs keeps its share and is judged by them from now on."""
-    terminal.begin(json)
-    document = _read(rules, default)
-    with client(server, key, data) as farm:
-        _show_canary(farm.set_canary_rules(document))
+    _show_canary(farm.set_canary_rules(_read(rules, default)))
 
 
 def _show_canary(found: ModelCanary) -> None:
@@ -114,7 +96,7 @@ def _read(path: Path | None, default: bool) -> Any:
     if path is None:
         return None
     try:
-        document = jsonlib.loads(path.read_text())
+        document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise usage("rules_invalid", f"{path}: {error}") from error
     if document is None:

@@ -6,18 +6,20 @@ from typing import Annotated
 
 import typer
 
-from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
+from farm.cli.progress import tell_run
 from farm.cli.terminal import terminal
 from farm.cli.wishes import Dataset, Gpu, Manifest, OnSuccess, Preempt, Priority, Recipe, ResumeFrom, Set, Workers, body
-from farm.client import TrainingSchedule
+from farm.client import Client, TrainingSchedule
 
 app = typer.Typer(help="Runs that start by the clock.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 
 
 @app.command("set")
+@connected
 def set_schedule(
+    farm: Client,
     name: Name,
     cron: Annotated[str, typer.Option(help='minute hour day-of-month month day-of-week: "0 3 * * 0".')],
     recipe: Recipe,
@@ -36,13 +38,8 @@ def set_schedule(
     catch_up_most: Annotated[int, typer.Option(min=1, help="Of `all`.")] = 5,
     min_new_clips: Annotated[int, typer.Option(min=0, help="Only when the data has grown by so many.")] = 0,
     paused: Annotated[bool, typer.Option("--paused")] = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Make a schedule, or replace it whole."""
-    terminal.begin(json)
     asked = body(recipe, dataset, manifest, set_, workers, gpu, on_success, resume_from, priority, preempt) | {
         "cron": cron,
         "timezone": timezone,
@@ -52,23 +49,16 @@ def set_schedule(
         "min_new_clips": min_new_clips,
         "paused": paused,
     }
-    with client(server, key, data) as farm:
-        found = farm.training.set_schedule(name, asked)
+    found = farm.training.set_schedule(name, asked)
     terminal.answer(found)
     _tell(found)
 
 
 @app.command("list")
-def list_schedules(
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def list_schedules(farm: Client) -> None:
     """All schedules."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = list(farm.training.schedules())
+    found = list(farm.training.schedules())
     terminal.answer(found)
     rows = [
         (s.name, s.cron, s.timezone, s.recipe, s.next[0].isoformat() if s.next else "paused", _newest(s)) for s in found
@@ -77,17 +67,10 @@ def list_schedules(
 
 
 @app.command("show")
-def show_schedule(
-    name: Name,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def show_schedule(farm: Client, name: Name) -> None:
     """A schedule, its next times and what became of the last ones."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.training.schedule(name)
+    found = farm.training.schedule(name)
     terminal.answer(found)
     _tell(found)
     rows = [(f.at.isoformat(), f.outcome, f.count, f.run_id or "", f.reason) for f in found.firings]
@@ -95,35 +78,19 @@ def show_schedule(
 
 
 @app.command("delete")
-def delete_schedule(
-    name: Name,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def delete_schedule(farm: Client, name: Name) -> None:
     """Its runs go on."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        farm.training.delete_schedule(name)
+    farm.training.delete_schedule(name)
     terminal.answer({"deleted": name})
     terminal.say(f"{name} deleted")
 
 
 @app.command("run-now")
-def run_now(
-    name: Name,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def run_now(farm: Client, name: Name) -> None:
     """A run of it at once, paused or not."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = farm.training.run_now(name)
-    terminal.answer(found)
-    terminal.say(f"{found.id} {found.status}")
+    tell_run(farm.training.run_now(name))
 
 
 def _tell(found: TrainingSchedule) -> None:

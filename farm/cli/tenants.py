@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.exits import usage as misuse
 from farm.cli.terminal import terminal
 from farm.client import Client, Tenant, Usage
@@ -60,13 +59,10 @@ def limits_of(words: list[str]) -> dict[str, Any]:
 
 
 @app.command("list")
-def list_(
-    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
-) -> None:
+@connected
+def list_(farm: Client) -> None:
     """Tenants with their limits."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = list(farm.tenants())
+    found = list(farm.tenants())
     terminal.answer(found)
     rows = [
         (t.id, t.name, f"{t.weight:g}", _number(t.max_in_flight), _number(t.quotas.jobs_open),
@@ -77,65 +73,38 @@ def list_(
 
 
 @app.command()
-def create(
-    name: Annotated[str, typer.Argument(help="Who it is.")],
-    limits: Limits = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def create(farm: Client, name: Annotated[str, typer.Argument(help="Who it is.")], limits: Limits = None) -> None:
     """Make a tenant; `dubfarm keys create NAME --tenant TENANT` then lets it in."""
-    terminal.begin(json)
-    body = limits_of(limits or [])
-    with client(server, key, data) as farm:
-        made = farm.create_tenant(name, body)
+    made = farm.create_tenant(name, limits_of(limits or []))
     terminal.answer(made)
     terminal.say(made.id)
 
 
 @app.command("set")
-def set_(
-    which: Which,
-    limits: Limits = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def set_(farm: Client, which: Which, limits: Limits = None) -> None:
     """Change limits; what is not named stays as it is (of retention, the whole is set anew)."""
-    terminal.begin(json)
     body = limits_of(limits or [])
-    with client(server, key, data) as farm:
-        changed = farm.set_tenant(_tenant(farm, which).id, body)
+    changed = farm.set_tenant(_tenant(farm, which).id, body)
     terminal.answer(changed)
     terminal.say(f"{changed.name}: {', '.join(limits or []) or 'nothing changed'}")
 
 
 @app.command()
-def show(
-    which: Which,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def show(farm: Client, which: Which) -> None:
     """A tenant's limits and what of them it has used."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        tenant = _tenant(farm, which)
-        used = farm.usage(tenant.id)
+    tenant = _tenant(farm, which)
+    used = farm.usage(tenant.id)
     terminal.answer({"tenant": tenant, "usage": used})
     _show(used)
 
 
-def usage(
-    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
-) -> None:
+@connected
+def usage(farm: Client) -> None:
     """What your tenant has used of its quotas."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        used = farm.usage()
+    used = farm.usage()
     terminal.answer(used)
     _show(used)
 

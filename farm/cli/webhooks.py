@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from farm.cli import options
-from farm.cli.connect import client
+from farm.cli.connect import connected
 from farm.cli.exits import usage
 from farm.cli.terminal import ago, terminal
-from farm.client import NewWebhook, WebhookEndpoint
+from farm.client import Client, NewWebhook, WebhookEndpoint
 from farm.domain.webhook import OFFERED, Topic
 
 app = typer.Typer(
@@ -33,31 +32,22 @@ def _events(topics: list[Topic] | None) -> list[str]:
 
 
 @app.command()
+@connected
 def create(
+    farm: Client,
     url: Annotated[str, typer.Argument(help="Where messages are posted.")],
     event: Events = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Have events posted to a url. Prints the secret that verifies them, this once."""
-    terminal.begin(json)
-    topics = _events(event)
-    with client(server, key, data) as farm:
-        made = farm.create_webhook(url, topics, description)
-    _show_secret(made)
+    _show_secret(farm.create_webhook(url, _events(event), description))
 
 
 @app.command("list")
-def list_(
-    server: options.Server = None, key: options.Key = None, data: options.Data = None, json: options.Json = False
-) -> None:
+@connected
+def list_(farm: Client) -> None:
     """Endpoints, and whether they are heard."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        found = list(farm.webhooks())
+    found = list(farm.webhooks())
     terminal.answer(found)
     now = datetime.now(UTC)
     rows = [
@@ -68,119 +58,84 @@ def list_(
 
 
 @app.command()
+@connected
 def change(
+    farm: Client,
     endpoint: Endpoint,
     url: Annotated[str | None, typer.Option(help="A new address.")] = None,
     event: Events = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Change what is given."""
     given = {"url": url, "events": _events(event) or None, "description": description}
-    _change(endpoint, {k: v for k, v in given.items() if v is not None}, server, key, data, json)
+    _change(farm, endpoint, {k: v for k, v in given.items() if v is not None})
 
 
 @app.command()
-def enable(
-    endpoint: Endpoint,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def enable(farm: Client, endpoint: Endpoint) -> None:
     """Take deliveries up again; `replay --since` sends what was skipped."""
-    _change(endpoint, {"enabled": True}, server, key, data, json)
+    _change(farm, endpoint, {"enabled": True})
 
 
 @app.command()
-def disable(
-    endpoint: Endpoint,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def disable(farm: Client, endpoint: Endpoint) -> None:
     """Send nothing more to it for now; what happens is kept as skipped."""
-    _change(endpoint, {"enabled": False}, server, key, data, json)
+    _change(farm, endpoint, {"enabled": False})
 
 
 @app.command()
-def delete(
-    endpoint: Endpoint,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def delete(farm: Client, endpoint: Endpoint) -> None:
     """Remove it, with its delivery log."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        farm.delete_webhook(endpoint)
+    farm.delete_webhook(endpoint)
     terminal.answer({"deleted": endpoint})
     terminal.say(f"{endpoint} is deleted")
 
 
 @app.command("rotate-secret")
+@connected
 def rotate_secret(
+    farm: Client,
     endpoint: Endpoint,
     overlap: Annotated[int, typer.Option(min=0, help="Seconds in which the old one signs too.")] = 86_400,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """A new secret, printed this once."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        made = farm.rotate_webhook_secret(endpoint, overlap)
-    _show_secret(made)
+    _show_secret(farm.rotate_webhook_secret(endpoint, overlap))
 
 
 @app.command()
-def ping(
-    endpoint: Endpoint,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
-) -> None:
+@connected
+def ping(farm: Client, endpoint: Endpoint) -> None:
     """Send it a ping event."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        sent = farm.ping_webhook(endpoint)
+    sent = farm.ping_webhook(endpoint)
     terminal.answer(sent)
     terminal.say(f"{sent.id} is on its way; look with: dubfarm webhooks deliveries {endpoint} {sent.id}")
 
 
 @app.command()
+@connected
 def deliveries(
+    farm: Client,
     endpoint: Endpoint,
     delivery: Annotated[
         str | None, typer.Argument(metavar="[DELIVERY]", help="One of them (whd_…), with its body and every try.")
     ] = None,
     status: Annotated[str | None, typer.Option(help="pending, delivered, failed or skipped.")] = None,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """What became of every message of the last 30 days."""
-    terminal.begin(json)
-    with client(server, key, data) as farm:
-        if delivery is not None:
-            one = farm.webhook_delivery(endpoint, delivery)
-            terminal.answer(one)
-            terminal.say(f"{one.id} {one.event} [bold]{one.status}[/bold]")
-            tries = [
-                (t.number, f"{t.at:%Y-%m-%d %H:%M:%S}", t.status, f"{t.seconds:.2f} s", t.error, t.answer)
-                for t in one.tries
-            ]
-            terminal.table(("try", "at (UTC)", "status", "took", "error", "answer"), tries, "not tried yet")
-            return
-        found = list(farm.webhook_deliveries(endpoint, status=status))
+    if delivery is not None:
+        one = farm.webhook_delivery(endpoint, delivery)
+        terminal.answer(one)
+        terminal.say(f"{one.id} {one.event} [bold]{one.status}[/bold]")
+        tries = [
+            (t.number, f"{t.at:%Y-%m-%d %H:%M:%S}", t.status, f"{t.seconds:.2f} s", t.error, t.answer)
+            for t in one.tries
+        ]
+        terminal.table(("try", "at (UTC)", "status", "took", "error", "answer"), tries, "not tried yet")
+        return
+    found = list(farm.webhook_deliveries(endpoint, status=status))
     terminal.answer(found)
     rows = [
         (d.id, d.event, d.status, d.attempts, d.last_status, d.last_error, f"{d.created_at:%Y-%m-%d %H:%M:%S}")
@@ -190,40 +145,32 @@ def deliveries(
 
 
 @app.command()
+@connected
 def replay(
+    farm: Client,
     endpoint: Endpoint,
     delivery: Annotated[str | None, typer.Argument(metavar="[DELIVERY]", help="One of them (whd_…).")] = None,
     since: Annotated[datetime | None, typer.Option(help="All that failed or was skipped since then (UTC).")] = None,
     delivered: Annotated[bool, typer.Option("--delivered", help="With --since: also what has arrived.")] = False,
-    server: options.Server = None,
-    key: options.Key = None,
-    data: options.Data = None,
-    json: options.Json = False,
 ) -> None:
     """Send messages again, under their old ids: one, or all since a time."""
-    terminal.begin(json)
     if (delivery is None) == (since is None):
         raise usage("replay_what", "name one delivery, or give --since TIME")
-    with client(server, key, data) as farm:
-        if delivery is not None:
-            sent = farm.replay_webhook(endpoint, delivery)
-            terminal.answer(sent)
-            terminal.say(f"{sent.id} is sent again")
-            return
-        assert since is not None
-        count = farm.replay_webhooks(endpoint, options.in_utc(since), delivered=delivered)
+    if delivery is not None:
+        sent = farm.replay_webhook(endpoint, delivery)
+        terminal.answer(sent)
+        terminal.say(f"{sent.id} is sent again")
+        return
+    assert since is not None
+    count = farm.replay_webhooks(endpoint, options.in_utc(since), delivered=delivered)
     terminal.answer({"deliveries": count})
     terminal.say(f"{count} messages are sent again")
 
 
-def _change(
-    endpoint: str, changes: dict[str, object], server: str | None, key: str | None, data: Path | None, as_json: bool
-) -> None:
-    terminal.begin(as_json)
+def _change(farm: Client, endpoint: str, changes: dict[str, object]) -> None:
     if not changes:
         raise usage("nothing_to_change", "say what is to change: --url, --event or --description")
-    with client(server, key, data) as farm:
-        found = farm.change_webhook(endpoint, **changes)
+    found = farm.change_webhook(endpoint, **changes)
     terminal.answer(found)
     terminal.say(f"{found.id} {found.url} {_state(found)}")
 

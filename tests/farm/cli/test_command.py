@@ -21,6 +21,8 @@ assert run(["--help"]) == 0
 heavy = {"torch", "av", "sqlalchemy", "celery", "numpy", "boto3"} & set(sys.modules)
 assert not heavy, heavy
 """
+# Nobody is there: a mistake is told before the first request.
+SERVER = ("--server", "http://127.0.0.1:1", "--key", "k")
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +58,29 @@ def test_help_is_light() -> None:
         (["dub", "some.mp4", "some.mp4", "-o", "some.mp4"], "output_exists"),
         (["dub", "some.mp4", "some.mp4", "--crf", "99"], "usage"),
         (["animate", "missing.png", "some.mp4"], "file_missing"),
-        (["batch", "submit", "missing.jsonl"], "file_missing"),
-        (["batch", "submit", "wrong.jsonl"], "manifest_invalid"),
-        (["batch", "submit", "none.jsonl"], "manifest_empty"),
+        (["batch", "submit", "missing.jsonl", *SERVER], "file_missing"),
+        (["batch", "submit", "wrong.jsonl", *SERVER], "manifest_invalid"),
+        (["batch", "submit", "none.jsonl", *SERVER], "manifest_empty"),
         (["batch", "list", "--server", "localhost:8700", "--key", "k"], "server_not_url"),
-        (["models", "register", "some-folder", "--name", "x"], "bundle_missing"),
+        (["models", "register", "some-folder", "--name", "x", *SERVER], "bundle_missing"),
         (["models", "import-official", "missing"], "usage"),
         (["models", "evaluate", "some-folder"], "bundle_missing"),
         (["models", "evaluate", "--scope", "huge"], "usage"),
         (["models", "evaluate", "--clips", "missing"], "usage"),
+        (["models", "gate", "set", *SERVER], "rules_missing"),
+        (["models", "canary", "set", "missing.json", *SERVER], "rules_invalid"),
+        (["train", "run", "--recipe", "r", "--set", "frob", *SERVER], "set_invalid"),
+        (
+            ["train", "schedule", "set", "s", "--cron", "0 3 * * 0", "--recipe", "r", "--set", "frob", *SERVER],
+            "set_invalid",
+        ),
+        (["train", "clips", ".", *SERVER], "folder_not_empty"),
+        (["job", "consent", "job_1", "--reference", "r", *SERVER], "statement_missing"),
+        (["tenants", "create", "t", "frob=1", *SERVER], "limit_unknown"),
+        (["tenants", "set", "t", "weight=frob", *SERVER], "limit_not_a_number"),
+        (["webhooks", "create", "https://hooks.example", "--event", "ping", *SERVER], "event_not_offered"),
+        (["webhooks", "change", "whe_1", *SERVER], "nothing_to_change"),
+        (["webhooks", "replay", "whe_1", *SERVER], "replay_what"),
         (["setup"], "services_not_named"),
     ],
 )
@@ -91,7 +107,7 @@ def test_every_wrong_line_of_a_manifest_is_named(tmp_path: Path, capsys: pytest.
     (tmp_path / "m.jsonl").write_text(
         '{"kind": "dub"\n[1]\n\n{"video": "no.mp4", "factors": {"pose": {"video": "gone"}}}\n'
     )
-    assert run(["batch", "submit", "m.jsonl", "--json"]) == 2
+    assert run(["batch", "submit", "m.jsonl", *SERVER, "--json"]) == 2
     errors = json.loads(capsys.readouterr().out)["error"]["errors"]
     assert [(e["pointer"], e["code"]) for e in errors] == [
         ("line 1", "not_json"),
