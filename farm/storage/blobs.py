@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -60,9 +62,18 @@ class BlobStore(Protocol):
 
     def get_file(self, key: str, path: Path) -> Blob:
         """Write the bytes to `path` whole or not at all (its folder must exist); says what it read."""
-        ...
+        part_file = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            # A full disk at `path` is the caller's own: only what reads the store is the store's error.
+            with part_file.open("xb") as dest:
+                blob = _blob(key, self.read_range(key, 0), dest.write)
+            part_file.replace(path)
+        finally:
+            part_file.unlink(missing_ok=True)
+        return blob
 
-    def get_bytes(self, key: str) -> bytes: ...
+    def get_bytes(self, key: str) -> bytes:
+        return b"".join(self.read_range(key, 0))
 
     def read_range(self, key: str, start: int, stop: int | None = None) -> Iterator[bytes]:
         """Bytes [start, stop) in parts; stop None means to the end. Errors come before the first part."""
@@ -72,7 +83,7 @@ class BlobStore(Protocol):
 
     def digest(self, key: str) -> Blob:
         """Read it all and say its size and SHA-256."""
-        ...
+        return _blob(key, self.read_range(key, 0))
 
     def copy(self, key: str, dest_key: str) -> None: ...
 
@@ -95,6 +106,15 @@ class BlobStore(Protocol):
     def presign_put(self, key: str, size_bytes: int | None = None, content_type: str | None = None) -> Upload | None:
         """A request that stores bytes under `key`; None where the API must take the bytes itself."""
         ...
+
+
+def _blob(key: str, parts: Iterable[bytes], write: Callable[[bytes], object] = lambda part: None) -> Blob:
+    size, digest = 0, hashlib.sha256()
+    for part in parts:
+        size += len(part)
+        digest.update(part)
+        write(part)
+    return Blob(key, size, digest.hexdigest())
 
 
 def open_store(url: str, endpoint_url: str | None = None) -> BlobStore:

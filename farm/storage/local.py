@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 from farm.domain.order import Blob
 from farm.errors import Rejected, Transient
-from farm.storage.blobs import PART, Exists, Missing, Stat, Upload, check_key
+from farm.storage.blobs import PART, BlobStore, Exists, Missing, Stat, Upload, check_key
 
 WRITING = ".writing"
 """Folder of files that are not whole yet. No key starts with it: keys are made of plain names."""
 
 
-class LocalStore:
+class LocalStore(BlobStore):
     """A BlobStore on one folder, made when missing. Any number of processes may share it."""
 
     def __init__(self, root: Path) -> None:
@@ -81,25 +81,6 @@ class LocalStore:
         finally:
             os.close(folder)
 
-    def get_file(self, key: str, path: Path) -> Blob:
-        part_file = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        size, digest = 0, hashlib.sha256()
-        try:
-            # A full disk at `path` is the caller's own: only what reads the store is the store's error.
-            with part_file.open("xb") as dest:
-                for part in self.read_range(key, 0):
-                    size += len(part)
-                    digest.update(part)
-                    dest.write(part)
-            part_file.replace(path)
-        finally:
-            part_file.unlink(missing_ok=True)
-        return Blob(key, size, digest.hexdigest())
-
-    def get_bytes(self, key: str) -> bytes:
-        with _errors(key):
-            return self._path(key).read_bytes()
-
     def read_range(self, key: str, start: int, stop: int | None = None) -> Iterator[bytes]:
         with _errors(key):
             file = self._path(key).open("rb")
@@ -108,14 +89,6 @@ class LocalStore:
     def stat(self, key: str) -> Stat:
         with _errors(key):
             return Stat(key, self._path(key).stat().st_size)
-
-    def digest(self, key: str) -> Blob:
-        size, digest = 0, hashlib.sha256()
-        with _errors(key), self._path(key).open("rb") as file:
-            for part in _parts(file):
-                size += len(part)
-                digest.update(part)
-        return Blob(key, size, digest.hexdigest())
 
     def copy(self, key: str, dest_key: str) -> None:
         # A second name for the same bytes: files are never written to once they have a key.

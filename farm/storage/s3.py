@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from farm.domain.order import Blob
 from farm.errors import Rejected, Transient
-from farm.storage.blobs import PART, Exists, Missing, Stat, Upload, check_key
+from farm.storage.blobs import PART, BlobStore, Exists, Missing, Stat, Upload, check_key
 
 UPLOAD_PART: Final = 16 << 20
 """S3 takes up to 10,000 parts: 160 GB an object. One part is held in memory."""
@@ -51,7 +50,7 @@ def connect(endpoint_url: str | None) -> Any:
     return boto3.Session().client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
 
 
-class S3Store:
+class S3Store(BlobStore):
     """A BlobStore under a prefix of a bucket, which must exist."""
 
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
@@ -111,23 +110,6 @@ class S3Store:
         with suppress(ClientError, BotoCoreError):
             self._client.abort_multipart_upload(**target, UploadId=upload_id)
 
-    def get_file(self, key: str, path: Path) -> Blob:
-        part_file = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        size, digest = 0, hashlib.sha256()
-        try:
-            with part_file.open("xb") as dest:
-                for part in self.read_range(key, 0):
-                    size += len(part)
-                    digest.update(part)
-                    dest.write(part)
-            part_file.replace(path)
-        finally:
-            part_file.unlink(missing_ok=True)
-        return Blob(key, size, digest.hexdigest())
-
-    def get_bytes(self, key: str) -> bytes:
-        return b"".join(self.read_range(key, 0))
-
     def read_range(self, key: str, start: int, stop: int | None = None) -> Iterator[bytes]:
         if stop is not None and stop <= start:
             self.stat(key)
@@ -143,13 +125,6 @@ class S3Store:
     def stat(self, key: str) -> Stat:
         with _errors(key):
             return Stat(key, self._client.head_object(**self._target(key))["ContentLength"])
-
-    def digest(self, key: str) -> Blob:
-        size, digest = 0, hashlib.sha256()
-        for part in self.read_range(key, 0):
-            size += len(part)
-            digest.update(part)
-        return Blob(key, size, digest.hexdigest())
 
     def copy(self, key: str, dest_key: str) -> None:
         # boto3's managed copy: in parts where the object is larger than one request may copy.
