@@ -137,7 +137,9 @@ def retry(farm: Client, batch: BatchId) -> None:
 
 @app.command()
 @connected
-def priority(farm: Client, batch: BatchId, value: Annotated[int, typer.Argument(min=0, max=100)]) -> None:
+def priority(
+    farm: Client, batch: BatchId, value: Annotated[int, typer.Argument(metavar="PRIORITY", min=0, max=100)]
+) -> None:
     """Change the priority; it counts at once."""
     _tell(farm.set_batch_priority(batch, value))
 
