@@ -14,7 +14,7 @@ from farm.db.ledger import seconds_from_now
 from farm.db.rows import AttemptRow, ChunkRow, WorkerRow, has_failed, is_held, is_leased, is_waiting
 from farm.db.session import Session, run
 from farm.domain.alias import BundleNote
-from farm.domain.chunk import ChunkStatus
+from farm.domain.chunk import ChunkStatus, Reason
 from farm.domain.document import from_document
 from farm.domain.placement import QUEUES
 from farm.domain.retry import BLAMED
@@ -137,6 +137,14 @@ def failures(session: Session, window_s: float) -> Mapping[str, int]:
     own = select(later.number).where(
         later.chunk_id == AttemptRow.chunk_id, later.worker_id == AttemptRow.worker_id, later.outcome == "succeeded"
     )
+    sooner = aliased(AttemptRow)
+    oom_again = select(sooner.number).where(
+        sooner.chunk_id == AttemptRow.chunk_id,
+        sooner.worker_id == AttemptRow.worker_id,
+        sooner.number < AttemptRow.number,
+        sooner.reason == Reason.OOM,
+        AttemptRow.reason == Reason.OOM,
+    )
     query = (
         select(AttemptRow.worker_id, func.count(func.distinct(AttemptRow.chunk_id)))
         .join(WorkerRow, WorkerRow.id == AttemptRow.worker_id)
@@ -144,7 +152,7 @@ def failures(session: Session, window_s: float) -> Mapping[str, int]:
         .where(
             has_failed,
             AttemptRow.finished_at > func.greatest(WorkerRow.forgiven_at, seconds_from_now(-window_s)),
-            AttemptRow.reason.in_(BLAMED),
+            AttemptRow.reason.in_(BLAMED) | oom_again.exists(),
             ChunkRow.status == ChunkStatus.SUCCEEDED,
             ~own.exists(),
             fleet.alive,

@@ -13,7 +13,8 @@ FREE: Final = frozenset({Reason.WORKER_LOST, Reason.PREEMPTED})
 AT_ONCE: Final = frozenset({Reason.WORKER_LOST, Reason.PREEMPTED, Reason.OOM})
 BLAMED: Final = frozenset({Reason.TIMEOUT, Reason.STALLED, Reason.OUTPUT_CHECK_FAILED, Reason.TRANSIENT, Reason.BUG})
 """What may be the worker's own doing: the chunk goes to another one where there is one, and if that finishes it, the
-failure counts against the worker. After oom the same worker tries with half the batch."""
+failure counts against the worker. After oom the same worker tries with half the batch; the second one is its own doing
+too."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class GiveUp:
 def next_try(failure: Failure, tries: tuple[Try, ...], dice: float, *, others: bool = False) -> RetryAfter | GiveUp:
     """Decide after `failure`, the last of `tries` (all that failed, oldest first); `dice` in [0, 1) spreads delays.
 
-    others: a worker could try that has not failed the chunk. Then each worker's failures count once, and a suspect's
-    not at all: a bad worker cannot fail a job while a good one exists. bad_input and bad_bundle give up at once: every
-    worker would find the same. worker_lost and preempted never count; all that does not count has a cap of its own.
+    others: a worker could try that is not to blame for a failure. Then each worker's failures count once, and a
+    suspect's not at all: a bad worker cannot fail a job while a good one exists. bad_input and bad_bundle give up at
+    once: every worker would find the same. worker_lost and preempted never count; all that does not count has a cap of
+    its own.
     Delays: none after worker_lost, preempted and oom, else 1 s doubling to 60 s, with full jitter on the upper half.
     """
     if failure.reason in (Reason.BAD_INPUT, Reason.BAD_BUNDLE, Reason.CANCELED):
@@ -72,8 +74,14 @@ def _spent(tries: tuple[Try, ...], *, others: bool) -> int:
     counted = [one for one in tries if one.reason not in FREE]
     if not others:
         return len(counted)
-    blamed = {one.worker_id for one in counted if one.reason in BLAMED and not one.is_suspect}
-    return len(blamed) + sum(one.reason not in BLAMED for one in counted)
+    return len({one.worker_id for one in counted if not one.is_suspect})
+
+
+def is_blamed(tries: tuple[Try, ...]) -> bool:
+    """Whether the last of `tries` may be its worker's own doing."""
+    last = tries[-1]
+    ooms = sum(one.reason is Reason.OOM and one.worker_id == last.worker_id for one in tries)
+    return last.reason in BLAMED or (last.reason is Reason.OOM and ooms > 1)
 
 
 def forgive_s(quarantines: int) -> float:

@@ -12,7 +12,7 @@ from farm.domain.document import to_document
 from farm.domain.ids import new_id
 from farm.domain.job import JobStatus
 from farm.domain.order import Output, Segment, all_flags, mean_scores
-from farm.domain.retry import BLAMED, GiveUp, RetryAfter, next_try
+from farm.domain.retry import GiveUp, RetryAfter, is_blamed, next_try
 from farm.domain.ripple import WORKING
 from farm.errors import LeaseLost
 from farm.flow import claim, quarantine, ripple
@@ -127,7 +127,7 @@ def fail(session: Session, lease: Lease, failure: Failure, dice: float) -> Retry
     job, chunk = held_job(session, lease)
     decision, changes = judge(session, job, chunk, lease.token, failure, dice)
     ripple.settle(session, changes)
-    if failure.reason in BLAMED:
+    if is_blamed(ledger.tries(session, chunk)):
         quarantine.failed_trial(session, chunk.worker_id, failure)
     return decision
 
@@ -141,11 +141,11 @@ def judge(
     """
     ended = {"reason": failure.reason, "code": failure.code, "detail": failure.detail}
     ledger.end_attempt(session, token, "failed", **ended)
-    failed_by = list(chunk.failed_by or ())
-    if failure.reason in BLAMED and chunk.worker_id not in failed_by:
+    failed_by, tries = list(chunk.failed_by or ()), ledger.tries(session, chunk)
+    if is_blamed(tries) and chunk.worker_id not in failed_by:
         failed_by.append(chunk.worker_id)
     others = fleet.has_other(session, chunk.queue, [*failed_by, chunk.worker_id])
-    decision = next_try(failure, ledger.tries(session, chunk), dice, others=others)
+    decision = next_try(failure, tries, dice, others=others)
     if isinstance(decision, RetryAfter):
         ledger.end_lease(
             session,

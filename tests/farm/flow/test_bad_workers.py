@@ -33,7 +33,9 @@ def tries(*workers_and_reasons: str) -> tuple[Try, ...]:
         (tries("a", "b", "c", "d"), True, True),
         (tries("a?", "b", "c", "d"), True, False),
         (tries("a?", "b", "c", "d"), False, True),
-        (tries("a:oom", "a:oom", "a:oom", "a:oom"), True, True),
+        (tries("a:oom", "a:oom", "a:oom", "a:oom"), False, True),
+        (tries("a:oom", "a:oom", "a:oom", "a:oom"), True, False),
+        (tries("a:oom", "a:oom", "b:oom", "b:oom", "c:oom", "d:oom"), True, True),
         (tries(*["a:worker_lost"] * LOST_CAP), True, False),
         (tries(*["a:worker_lost"] * (LOST_CAP + 1)), True, True),
         (tries(*["a"] * (LOST_CAP + 1)), True, False),
@@ -123,6 +125,28 @@ def test_a_bad_worker_cannot_fail_a_job_while_a_good_one_exists(pair: Fleet) -> 
         now(pair)
         pair.fail(pair.lease(Work.PLAN, "w1"), Reason.BUG)
     assert pair.jobs(batch.id)[0].status is JobStatus.FAILED
+    pair.audit()
+
+
+def test_a_worker_with_too_little_memory_cannot_fail_a_job_while_one_with_enough_exists(pair: Fleet) -> None:
+    """The first time it tries itself with half the batch; the second time the chunk, and the half, go to another."""
+    for count in range(3):
+        assert view(pair, "w1").quarantined_until is None, count
+        batch = pair.submit()
+        pair.settle(pair.lease(Work.PLAN, "w1"), chunk_frames=30)
+        pair.fail(pair.lease(Work.RENDER, "w1"), Reason.OOM, batch_frames=8)
+        order = pair.claim("w1")
+        assert order is not None
+        assert order.batch_frames == 4
+        pair.fail(order.lease, Reason.OOM, batch_frames=4)
+        assert pair.claim("w1") is None
+        order = pair.claim("w2")
+        assert order is not None
+        assert order.batch_frames == 2
+        pair.settle(order.lease)
+        finish(pair, "w2")
+        assert pair.batch(batch.id).counts.succeeded == 1
+    assert view(pair, "w1").quarantine_reason == "it failed 3 chunks within the hour that other workers then finished"
     pair.audit()
 
 
