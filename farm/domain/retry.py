@@ -77,11 +77,10 @@ def _spent(tries: tuple[Try, ...], *, others: bool) -> int:
     return len({one.worker_id for one in counted if not one.is_suspect})
 
 
-def is_blamed(tries: tuple[Try, ...]) -> bool:
-    """Whether the last of `tries` may be its worker's own doing."""
-    last = tries[-1]
-    ooms = sum(one.reason is Reason.OOM and one.worker_id == last.worker_id for one in tries)
-    return last.reason in BLAMED or (last.reason is Reason.OOM and ooms > 1)
+def is_blamed(reason: Reason, worker_id: str, tries: tuple[Try, ...]) -> bool:
+    """Whether a failure, which is in `tries` by now, may be its worker's own doing."""
+    ooms = sum(one.reason is Reason.OOM and one.worker_id == worker_id for one in tries)
+    return reason in BLAMED or (reason is Reason.OOM and ooms > 1)
 
 
 def forgive_s(quarantines: int) -> float:

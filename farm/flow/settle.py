@@ -127,7 +127,7 @@ def fail(session: Session, lease: Lease, failure: Failure, dice: float) -> Retry
     job, chunk = held_job(session, lease)
     decision, changes = judge(session, job, chunk, lease.token, failure, dice)
     ripple.settle(session, changes)
-    if is_blamed(ledger.tries(session, chunk)):
+    if is_blamed(failure.reason, chunk.worker_id, ledger.tries(session, chunk)):
         quarantine.failed_trial(session, chunk.worker_id, failure)
     return decision
 
@@ -142,7 +142,7 @@ def judge(
     ended = {"reason": failure.reason, "code": failure.code, "detail": failure.detail}
     ledger.end_attempt(session, token, "failed", **ended)
     failed_by, tries = list(chunk.failed_by or ()), ledger.tries(session, chunk)
-    if is_blamed(tries) and chunk.worker_id not in failed_by:
+    if is_blamed(failure.reason, chunk.worker_id, tries) and chunk.worker_id not in failed_by:
         failed_by.append(chunk.worker_id)
     others = fleet.has_other(session, chunk.queue, [*failed_by, chunk.worker_id])
     decision = next_try(failure, tries, dice, others=others)
