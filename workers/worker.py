@@ -51,7 +51,7 @@ GUESSED_SPEED: Final = {"cuda": 40.0, "cpu": 4.0}
 """Frames a second that are assumed of a version which no worker has rendered yet."""
 SETTLE_PAUSE_S: Final = 0.5
 KEPT_OUT_REST_S: Final = 2.0
-"""A worker that is draining or in quarantine holds on to a message for so long: the others' are not eaten up by it."""
+"""A worker that is draining or in quarantine holds on to a message for so long (farm.flow.release sends one for it)."""
 FULL_DISK_REST_S: Final = 10.0
 """A worker whose disk was full takes nothing for so long: the chunk goes elsewhere, and others may make room."""
 
@@ -73,7 +73,6 @@ class Worker:
         self._stopping = threading.Event()
         self._beat: Heartbeat | None = None
         self.is_busy = False
-        self._is_kept_out = False
         self._speeds: dict[str, dict[str, float]] = {}
         self._last_speed: float | None = None
         self._loaded: str | None = None
@@ -122,8 +121,9 @@ class Worker:
         asked_at, asked_ns = clock(), time.time_ns()
         with self._database.transaction() as session:
             order = claim(session, self._facts.id, self._terms.queues, self._terms.lease_s, self._loaded)
+            is_kept_out = order is None and flow_workers.is_kept_out(session, self._facts.id)
         if order is None:
-            if self._is_kept_out:
+            if is_kept_out:
                 self._stopping.wait(KEPT_OUT_REST_S)
             return False
         with traced(order, asked_ns), log.kept() as lines:
@@ -285,8 +285,7 @@ class Worker:
                 return
             try:
                 with self._database.transaction() as session:
-                    is_wanted = flow_workers.beat(session, self._facts.id, self._loaded, self._last_speed, self._speeds)
-                self._is_kept_out = not is_wanted
+                    flow_workers.beat(session, self._facts.id, self._loaded, self._last_speed, self._speeds)
                 with self._database.transaction() as session:
                     wanted = staging.report(session, self._facts.id, self._terms.queues, self._prefetch.notes)
                 self._prefetch.want(wanted)

@@ -18,13 +18,17 @@ class Wakeup:
 
 
 def release(session: Session, buffer: int = 2) -> list[Wakeup]:
-    """Wake-ups for queues with claimable chunks: free slots of live workers and a small buffer, not the backlog."""
-    serving = fleet.serving_by_queue(session)
+    """Wake-ups for queues with claimable chunks: free slots of live workers and a small buffer, not the backlog.
+
+    Workers that are draining or in quarantine take messages too, and hold each for a while: so many more are wanted,
+    or the others' would be eaten up, for minutes where both keep time.
+    """
+    serving, stopped = fleet.serving_by_queue(session), fleet.stopped_by_queue(session)
     leased = leases.leased_by_queue(session)
     wakeups = []
     for queue in leases.queues_in_use(session, QUEUES):
         slots = max(0, serving.get(queue, 0) - leased.get(queue, 0)) + buffer
         count = leases.count_claimable(session, queue, slots)
         if count:
-            wakeups.append(Wakeup(queue, count))
+            wakeups.append(Wakeup(queue, count + stopped.get(queue, 0)))
     return wakeups

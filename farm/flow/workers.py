@@ -42,14 +42,17 @@ def beat(
     version_id: str | None = None,
     frames_per_s: float | None = None,
     speeds: Mapping[str, Mapping[str, float]] | None = None,
-) -> bool:
-    """A worker's sign of life, also when idle (every few seconds). False when it is draining or in
-    quarantine: leave the messages to others.
+) -> None:
+    """A worker's sign of life, also when idle (every few seconds).
 
     speeds: frames a second that it measured, by version and farm.domain.speed's size class; plans go by them.
     """
     workers.note(session, worker_id, version_id=version_id, frames_per_s=frames_per_s, speeds=speeds or None)
-    return not workers.is_kept_out(session, worker_id)
+
+
+def is_kept_out(session: Session, worker_id: str) -> bool:
+    """Whether a worker is draining or in quarantine: it gets nothing, and should leave messages to others."""
+    return workers.is_kept_out(session, worker_id)
 
 
 def leave(session: Session, worker_id: str) -> None:

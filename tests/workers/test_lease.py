@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from farm.db.session import Database
 from farm.domain.chunk import Failure, Lease, Reason, Work
 from farm.domain.job import Phase
 from farm.domain.order import Progress
 from farm.domain.span import Span
 from farm.errors import LeaseLost, Rejected, Transient
+from farm.flow import workers
+from farm.flow.workers import WorkerFacts
 from farm.media.mux import OutputCheckFailed
 from farm.storage.blobs import Missing
 from workers.finalize import delivery_uri
@@ -23,6 +26,7 @@ from workers.patience import patiently
 from workers.plan import MOST_CHUNK_FRAMES, spans
 from workers.reasons import Failed, exit_failure, failure_of
 from workers.work import Aborted
+from workers.worker import Terms, Worker
 from workers.workshop import Workshop, interruptible
 
 LEASE = Lease("chk", "job", "bat", "ten", Work.RENDER, Span(0, 8), 1, "token", 0.0, 60.0)
@@ -214,3 +218,30 @@ def test_a_destination_is_a_key_or_a_folder() -> None:
     assert delivery_uri("s3://out/x/", "one", "mp4") == "s3://out/x/one.mp4"
     assert delivery_uri("s3://out/x/", "ep 1/ü", "mp4") == "s3://out/x/ep 1/ü.mp4"
     assert delivery_uri("s3://out/x/", "../a\\b//", "mp4") == "s3://out/x/_/a_b/_/_.mp4"
+
+
+def test_a_worker_that_gets_nothing_holds_its_message(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is draining; an idle one gives it back at once and hears the next."""
+    monkeypatch.setattr("workers.worker.KEPT_OUT_REST_S", 0.3)
+    facts = WorkerFacts("w1", "here", "cpu", ["render"])
+    worker = Worker(facts, database, shop(), Terms(["render"]), lambda queue, count: None)
+    rests: list[float | None] = []
+    monkeypatch.setattr(worker, "_stopping", _Counting(rests))
+    with database.transaction() as session:
+        workers.register(session, facts)
+    assert not worker.work()
+    assert rests == []
+    with database.transaction() as session:
+        workers.drain(session, "w1")
+    assert not worker.work()
+    assert rests == [0.3]
+
+
+class _Counting(threading.Event):
+    def __init__(self, waits: list[float | None]) -> None:
+        super().__init__()
+        self._waits = waits
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._waits.append(timeout)
+        return super().wait(timeout)

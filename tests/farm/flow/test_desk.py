@@ -256,8 +256,10 @@ def test_workers_queues_and_wakeups(fleet: Fleet) -> None:
         (queue,) = worker_rows.queues(session)
         assert (queue.waiting, queue.leased, queue.workers, queue.delayed, queue.held) == (19, 1, 2, 0, 0)
         workers.drain(session, "w2")
-        assert not workers.beat(session, "w2")
-        assert workers.beat(session, "w1", version_id=fleet.version, frames_per_s=15.0)
+        assert workers.is_kept_out(session, "w2")
+        assert not workers.is_kept_out(session, "w1")
+        assert release.release(session) == [release.Wakeup("render", 2 + 1)], "w2 takes one of them"
+        workers.beat(session, "w1", version_id=fleet.version, frames_per_s=15.0)
     assert fleet.claim("w2") is None
     with fleet.database.transaction() as session:
         workers.resume(session, "w2")
