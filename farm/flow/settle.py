@@ -125,24 +125,25 @@ def _finished(session: Session, lease: Lease, output: Output) -> JobStatus:
 def fail(session: Session, lease: Lease, failure: Failure, dice: float) -> RetryAfter | GiveUp:
     """Report a failed attempt; `farm.domain.retry` decides. `dice` in [0, 1) spreads the back-off. LeaseLost too."""
     job, chunk = held_job(session, lease)
-    decision, changes = judge(session, job, chunk, lease.token, failure, dice)
+    decision, changes, blamed = judge(session, job, chunk, lease.token, failure, dice)
     ripple.settle(session, changes)
-    if is_blamed(failure.reason, chunk.worker_id, ledger.tries(session, chunk)):
+    if blamed:
         quarantine.failed_trial(session, chunk.worker_id, failure)
     return decision
 
 
 def judge(
     session: Session, job: JobRecord, chunk: ChunkRecord, token: str, failure: Failure, dice: float
-) -> tuple[RetryAfter | GiveUp, list[Change]]:
+) -> tuple[RetryAfter | GiveUp, list[Change], bool]:
     """End a failed attempt of a locked job's chunk: it waits for another, or the job fails with it.
 
-    Returns the decision and what follows for the job, for `ripple.settle`.
+    Returns the decision, what follows for the job, for `ripple.settle`, and whether it may be the worker's own doing.
     """
     ended = {"reason": failure.reason, "code": failure.code, "detail": failure.detail}
     ledger.end_attempt(session, token, "failed", **ended)
     failed_by, tries = list(chunk.failed_by or ()), ledger.tries(session, chunk)
-    if is_blamed(failure.reason, chunk.worker_id, tries) and chunk.worker_id not in failed_by:
+    blamed = is_blamed(failure.reason, chunk.worker_id, tries)
+    if blamed and chunk.worker_id not in failed_by:
         failed_by.append(chunk.worker_id)
     others = fleet.has_other(session, chunk.queue, [*failed_by, chunk.worker_id])
     decision = next_try(failure, tries, dice, others=others)
@@ -158,11 +159,11 @@ def judge(
             failed_by=failed_by or None,
         )
         _wait_again(session, job, chunk, decision.delay_s)
-        return decision, []
+        return decision, [], blamed
     ledger.end_lease(session, chunk.id, token, ChunkStatus.FAILED)
     ripple.ended(session, [job], f"another chunk of the job failed: {decision.code}")
     change = Change(job, JobStatus.FAILED, f"{chunk.work} failed: {failure.reason}", decision.code, decision.detail)
-    return decision, [change]
+    return decision, [change], blamed
 
 
 def _wait_again(session: Session, job: JobRecord, chunk: ChunkRecord, delay_s: float = 0.0) -> None:
