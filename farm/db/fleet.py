@@ -29,18 +29,17 @@ def speed(session: Session) -> float:
 
 def serving_by_queue(session: Session) -> Mapping[str, int]:
     """How many serving workers listen to each queue."""
-    return _by_queue(session, serving)
+    return by_queue(session)[0]
 
 
-def stopped_by_queue(session: Session) -> Mapping[str, int]:
-    """How many live workers of each queue get nothing: they are draining or in quarantine."""
-    return _by_queue(session, alive & ~serving)
-
-
-def _by_queue(session: Session, condition: ColumnElement[bool]) -> Mapping[str, int]:
-    listens = select(func.unnest(WorkerRow.queues).label("queue")).where(condition).subquery()
-    query = select(listens.c.queue, func.count()).group_by(listens.c.queue)
-    return dict(session.execute(query).all())
+def by_queue(session: Session) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """How many live workers of each queue serve, and how many get nothing: they are draining or in quarantine."""
+    listens = select(func.unnest(WorkerRow.queues).label("queue"), serving.label("serves")).where(alive).subquery()
+    query = select(listens.c.queue, listens.c.serves, func.count()).group_by(listens.c.queue, listens.c.serves)
+    found: dict[bool, dict[str, int]] = {True: {}, False: {}}
+    for queue, serves, count in session.execute(query):
+        found[serves][queue] = count
+    return found[True], found[False]
 
 
 def speeds(session: Session, version_id: str) -> Mapping[str, float]:

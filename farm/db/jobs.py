@@ -210,7 +210,7 @@ def _waits(session: Session, rows: Sequence[JobRow], now: datetime) -> Mapping[s
     )
     found = {job_id: (queue, at) for job_id, queue, at in session.execute(query)}
     failures = _last_failures(session, [job_id for job_id, (_, at) in found.items() if at > now])
-    serving, stopped = fleet.serving_by_queue(session), fleet.stopped_by_queue(session)
+    serving, stopped = fleet.by_queue(session)
     leased = leases.leased_by_queue(session)
     tenants = {row.id: row.tenant_id for row in rows}
     caps = {

@@ -23,7 +23,7 @@ def release(session: Session, buffer: int = 2) -> list[Wakeup]:
     Workers that are draining or in quarantine take messages too, and hold each for a while: so many more are wanted,
     or the others' would be eaten up, for minutes where both keep time.
     """
-    serving, stopped = fleet.serving_by_queue(session), fleet.stopped_by_queue(session)
+    serving, stopped = fleet.by_queue(session)
     leased = leases.leased_by_queue(session)
     wakeups = []
     for queue in leases.queues_in_use(session, QUEUES):
