@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 import imageio_ffmpeg
 
+from farm import machine
 from farm.errors import Transient
 from farm.media import confine
 from farm.media.confine import Fence
@@ -44,7 +45,7 @@ def ffmpeg(spec: Any, limit_s: float, reads: Sequence[Path], dest: Path, dest_by
             runs=(os.path.realpath(program()), *confine.libraries()),
             writes=(str(dest.parent.resolve()),),
             memory_bytes=MEMORY,
-            cpu_s=int(limit_s) * (os.cpu_count() or 1) + 1,
+            cpu_s=int(limit_s) * machine.cores() + 1,
             file_bytes=dest_bytes,
         )
         child = subprocess.Popen(

@@ -26,7 +26,7 @@ from workers.patience import patiently
 from workers.plan import MOST_CHUNK_FRAMES, spans
 from workers.reasons import Failed, exit_failure, failure_of
 from workers.work import Aborted
-from workers.worker import Terms, Worker
+from workers.worker import KEPT_OUT_REST_S, Terms, Worker
 from workers.workshop import Workshop, interruptible
 
 LEASE = Lease("chk", "job", "bat", "ten", Work.RENDER, Span(0, 8), 1, "token", 0.0, 60.0)
@@ -222,11 +222,10 @@ def test_a_destination_is_a_key_or_a_folder() -> None:
 
 def test_a_worker_that_gets_nothing_holds_its_message(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is draining; an idle one gives it back at once and hears the next."""
-    monkeypatch.setattr("workers.worker.KEPT_OUT_REST_S", 0.3)
     facts = WorkerFacts("w1", "here", "cpu", ["render"])
     worker = Worker(facts, database, shop(), Terms(["render"]), lambda queue, count: None)
-    rests: list[float | None] = []
-    monkeypatch.setattr(worker, "_stopping", _Counting(rests))
+    rests: list[float] = []
+    monkeypatch.setattr(worker._stopping, "wait", rests.append)
     with database.transaction() as session:
         workers.register(session, facts)
     assert not worker.work()
@@ -234,14 +233,4 @@ def test_a_worker_that_gets_nothing_holds_its_message(database: Database, monkey
     with database.transaction() as session:
         workers.drain(session, "w1")
     assert not worker.work()
-    assert rests == [0.3]
-
-
-class _Counting(threading.Event):
-    def __init__(self, waits: list[float | None]) -> None:
-        super().__init__()
-        self._waits = waits
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self._waits.append(timeout)
-        return super().wait(timeout)
+    assert rests == [KEPT_OUT_REST_S]
